@@ -1,0 +1,11 @@
+# Which of the instruction sets that attune dispatches to this machine can run: every test runs once for each.
+set(ATTUNE_CPU_TARGETS scalar)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND EXISTS /proc/cpuinfo)
+  file(STRINGS /proc/cpuinfo flags LIMIT_COUNT 1 REGEX "^flags")
+  if(flags MATCHES " avx2( |$)" AND flags MATCHES " fma( |$)" AND flags MATCHES " bmi2( |$)")
+    list(APPEND ATTUNE_CPU_TARGETS avx2)
+  endif()
+  if(flags MATCHES " avx512f( |$)" AND flags MATCHES " avx512dq( |$)" AND flags MATCHES " avx512bw( |$)" AND flags MATCHES " avx512vl( |$)")
+    list(APPEND ATTUNE_CPU_TARGETS avx512)
+  endif()
+endif()

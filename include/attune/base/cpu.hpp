@@ -1,0 +1,28 @@
+// Which instruction set attune's kernels run with: chosen once, at run time, from what the processor has.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace attune {
+
+/// The targets that kernels are compiled for, weakest first. `scalar` is the compiler's baseline for the architecture.
+enum class CpuTarget : std::uint8_t { scalar, avx2, avx512 };
+
+struct CpuInfo {
+  std::string model;  // as the system names it; empty if it does not
+  bool avx2 = false, avx512 = false, avx512_bf16 = false;
+  std::int64_t l1d_bytes = 0,
+               l2_bytes = 0;  // per core, read from the system; a default of 32 KiB / 1 MiB where it is silent
+  int cores = 1;              // processors that this process may use
+};
+
+/// What was detected. Read once.
+const CpuInfo& cpu_info();
+/// The best target that the processor has, or the one that the environment variable ATTUNE_CPU names (scalar, avx2,
+/// avx512). Throws Error if that names none or one that the processor lacks: it never falls back.
+CpuTarget cpu_target();
+/// "scalar", "avx2", "avx512".
+std::string_view name_of(CpuTarget target);
+
+}  // namespace attune

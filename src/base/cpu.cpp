@@ -1,0 +1,72 @@
+#include "attune/base/cpu.hpp"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <fstream>
+
+#include "attune/base/error.hpp"
+
+namespace attune {
+namespace {
+constexpr std::array<std::string_view, 3> kNames = {"scalar", "avx2", "avx512"};
+
+CpuInfo detect() {
+  CpuInfo info;
+#if defined(__x86_64__)
+  __builtin_cpu_init();  // checks the operating system's support for the registers too
+  info.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  info.avx512 = info.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                __builtin_cpu_supports("avx512cd");
+  info.avx512_bf16 = info.avx512 && __builtin_cpu_supports("avx512bf16");
+#endif
+  const long l1 = sysconf(_SC_LEVEL1_DCACHE_SIZE), l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  info.l1d_bytes = l1 > 0 ? l1 : 32 * 1024;
+  info.l2_bytes = l2 > 0 ? l2 : 1024 * 1024;
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) info.cores = std::max(1, CPU_COUNT(&set));
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("model name", 0) == 0) {
+      const auto colon = line.find(": ");
+      if (colon != std::string::npos) info.model = line.substr(colon + 2);
+      break;
+    }
+  }
+  return info;
+}
+
+CpuTarget choose() {
+  const CpuInfo& info = cpu_info();
+  const CpuTarget best = info.avx512 ? CpuTarget::avx512 : info.avx2 ? CpuTarget::avx2 : CpuTarget::scalar;
+  const char* text = std::getenv("ATTUNE_CPU");
+  if (!text || !*text) return best;
+  for (std::size_t i = 0; i < kNames.size(); ++i) {
+    if (kNames[i] != text) continue;
+    if (CpuTarget(i) > best) {
+      fail("ATTUNE_CPU", "an instruction set that this processor has",
+           "got \"" + std::string(text) + "\", the best here is " + std::string(name_of(best)));
+    }
+    return CpuTarget(i);
+  }
+  fail("ATTUNE_CPU", "scalar, avx2 or avx512", "got \"" + std::string(text) + "\"");
+}
+}  // namespace
+
+const CpuInfo& cpu_info() {
+  static const CpuInfo info = detect();
+  return info;
+}
+
+CpuTarget cpu_target() {
+  static const CpuTarget target = choose();
+  return target;
+}
+
+std::string_view name_of(CpuTarget target) { return kNames[std::size_t(target)]; }
+
+}  // namespace attune
