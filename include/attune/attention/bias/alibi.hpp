@@ -1,0 +1,36 @@
+// ALiBi: logits -= slope * |position of query - key|.  "Train short, test long", arXiv:2108.12409
+#pragma once
+#include <cmath>
+#include <string_view>
+
+#include "attune/attention/stage.hpp"
+
+namespace attune {
+
+/// Fixed slopes of head h = 0 .. H-1: 2^(-8 (h + 1) / H), a geometric series whose last is 2^-8.
+inline double alibi_slope(int head, int num_heads) { return std::exp2(-8.0 * (head + 1) / num_heads); }
+
+/// Parameter, if learned: slope [H].
+struct Alibi {
+  static constexpr std::string_view name = "alibi";
+  bool learned = false;
+
+  std::vector<ParameterSpec> parameters(const AttendShape&) const {
+    if (!learned) return {};
+    return {{"slope", {1}, Per::head}};
+  }
+  template <class T>
+  void apply(Tile<T>& x, Tile<T>*, Call<T>& call) const {
+    const T slope = learned ? *call.parameter[0].value : T(alibi_slope(x.area.head, x.area.shape->num_heads));
+    const int offset = x.area.offset;
+    each(x, [=](T& s, int i, int j) { s -= slope * T(abs(i + offset - j)); });
+  }
+  template <class T>
+  void backward(const Tile<T>*, Tile<T>& dx, Call<T>& call) const {
+    if (!learned) return;
+    const int offset = dx.area.offset;
+    *call.parameter[0].grad -= sum_each(dx, [=](T& d, int i, int j) { return d * T(abs(i + offset - j)); });
+  }
+};
+
+}  // namespace attune

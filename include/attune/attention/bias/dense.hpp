@@ -1,0 +1,34 @@
+// A trainable number for every pair: logits += bias[query][key]. Its gradient touches visited pairs only.
+#pragma once
+#include <string_view>
+
+#include "attune/attention/stage.hpp"
+
+namespace attune {
+
+/// Parameter: bias, one copy [Tq, Tk] per call, batch, head or (batch, head); `per` says which of the axes B and H it
+/// has. broadcast_queries: one row for all queries, [1, Tk].
+struct Dense {
+  static constexpr std::string_view name = "dense";
+  Per per = Per::head;
+  bool broadcast_queries = false;
+
+  void check(const AttendShape&) const;
+  std::vector<ParameterSpec> parameters(const AttendShape& shape) const {
+    return {{"bias", {broadcast_queries ? 1 : shape.num_queries, shape.num_keys}, per, true}};
+  }
+  template <class T>
+  void apply(Tile<T>& x, Tile<T>*, Call<T>& call) const {
+    const T* bias = call.parameter[0].value;
+    const std::ptrdiff_t keys = x.area.shape->num_keys, step = broadcast_queries ? 0 : keys;
+    each(x, [=](T& s, int i, int j) { s += bias[i * step + j]; });
+  }
+  template <class T>
+  void backward(const Tile<T>*, Tile<T>& dx, Call<T>& call) const {
+    T* grad = call.parameter[0].grad;
+    const std::ptrdiff_t keys = dx.area.shape->num_keys, step = broadcast_queries ? 0 : keys;
+    each(dx, [=](T& d, int i, int j) { grad[i * step + j] += d; });
+  }
+};
+
+}  // namespace attune

@@ -1,0 +1,85 @@
+// Additive score: logits = v^T tanh(W_q query + W_k key).
+// "Neural machine translation by jointly learning to align and translate", arXiv:1409.0473
+// The projections are the row map: they run once per row, not per pair. Query and key may have different widths.
+#pragma once
+#include <string_view>
+
+#include "attune/attention/stage.hpp"
+
+namespace attune {
+
+/// Parameters: query_weight [H, hidden_dim, query_dim], key_weight [Hkv, hidden_dim, key_dim], v [H, hidden_dim].
+struct Additive {
+  static constexpr std::string_view name = "additive";
+  int hidden_dim = 0;
+
+  void check(const AttendShape&) const;
+  std::vector<ParameterSpec> parameters(const AttendShape& shape) const {
+    return {{"query_weight", {hidden_dim, shape.query_dim}, Per::head},
+            {"key_weight", {hidden_dim, shape.key_dim}, Per::kv_head},
+            {"v", {hidden_dim}, Per::head}};
+  }
+  int width(Side, int) const { return hidden_dim; }
+  template <class T>
+  void map(Side side, Matrix<const T> rows, Matrix<T> out, const Area&, Call<T>& call) const {
+    // out^T = W rows^T would need a transposed row; W is read transposed into scratch instead: [dim][hidden].
+    const T* w = call.parameter[side == Side::key].value;
+    const int dim = rows.cols;
+    T* wt = call.scratch(std::size_t(dim) * hidden_dim);
+    for (int h = 0; h < hidden_dim; ++h) {
+      for (int d = 0; d < dim; ++d) wt[d * hidden_dim + h] = w[h * dim + d];
+    }
+    for (int r = 0; r < rows.rows; ++r) {
+      for (int h = 0; h < hidden_dim; ++h) out[r][h] = T(0);
+    }
+    add_product(rows.rows, hidden_dim, dim, rows.data, rows.stride, 1, wt, hidden_dim, out.data, out.stride);
+  }
+  template <class T>
+  void map_backward(Side side, Matrix<const T> rows, Matrix<const T> dout, Matrix<T> drows, const Area&,
+                    Call<T>& call) const {
+    const Parameter<T>& w = call.parameter[side == Side::key];
+    const int dim = rows.cols;
+    add_product(rows.rows, dim, hidden_dim, dout.data, dout.stride, 1, w.value, dim, drows.data, drows.stride);
+    add_product(hidden_dim, dim, rows.rows, dout.data, 1, dout.stride, rows.data, rows.stride, w.grad, dim);
+  }
+  template <class T>
+  void logits(const Features<T>& f, Tile<T>& x, Call<T>& call) const {
+    const T* v = call.parameter[2].value;
+    const int n = x.area.queries;
+    for (int j = 0; j < x.area.keys; ++j) {
+      T* s = x[j];
+      for (int i = 0; i < n; ++i) s[i] = T(0);
+      for (int h = 0; h < hidden_dim; ++h) {
+        const T* q = f.query[h];
+        const T k = f.key[j][h], weight = v[h];
+        for (int i = 0; i < n; ++i) s[i] += weight * tanh(q[i] + k);
+      }
+    }
+  }
+  // d tanh(u) = 1 - tanh(u)^2, and tanh is computed again: storing it would cost hidden_dim numbers a pair.
+  template <class T>
+  void backward(const Features<T>& f, const Tile<T>& dx, const DFeatures<T>& df, Call<T>& call) const {
+    const T* v = call.parameter[2].value;
+    T* dv = call.parameter[2].grad;
+    const int n = dx.area.queries;
+    T du[kLanes], dweight[kLanes];
+    for (int j = 0; j < dx.area.keys; ++j) {
+      const T* g = dx[j];
+      for (int h = 0; h < hidden_dim; ++h) {
+        const T* q = f.query[h];
+        T* dq = df.query[h];
+        const T k = f.key[j][h], weight = v[h];
+        for (int i = 0; i < n; ++i) {
+          const T t = tanh(q[i] + k);
+          dweight[i] = g[i] * t;
+          du[i] = weight * (g[i] - dweight[i] * t);
+          dq[i] += du[i];
+        }
+        df.key[j][h] += sum_lanes(du, n);
+        dv[h] += sum_lanes(dweight, n);
+      }
+    }
+  }
+};
+
+}  // namespace attune
