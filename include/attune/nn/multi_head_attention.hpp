@@ -1,0 +1,105 @@
+// MultiHeadAttention: project to heads, attend, project back.  "Attention is all you need", arXiv:1706.03762
+//
+//     heads = attend(query Wq^T + bq, key Wk^T + bk, value Wv^T + bv);   out = heads Wo^T + bo
+//
+// The classical module, with every blank of the sentence open: score, bias, mask, position, normalizer. Queries may
+// have more heads than keys (grouped heads). Projections of one input are one product, and heads are attended to where
+// the product wrote them: nothing is transposed or copied. With a cache it decodes token by token.
+#pragma once
+#include <optional>
+
+#include "attune/attention/mask/all.hpp"
+#include "attune/autograd/ops/attend.hpp"
+#include "attune/nn/dropout.hpp"
+#include "attune/nn/init.hpp"
+#include "attune/nn/module.hpp"
+#include "attune/nn/norm.hpp"
+
+namespace attune::nn {
+
+/// Where the optional residual connection puts its layer norm.
+enum class NormPlace : std::uint8_t {
+  none,  // no residual, no norm: the bare module
+  pre,   // x + dropout(attention(norm(x)))
+  post   // norm(x + dropout(attention(x)))
+};
+/// "none", "pre", "post".
+std::string_view name_of(NormPlace);
+NormPlace norm_place_from_name(std::string_view name);
+
+struct MultiHeadAttentionOptions {
+  std::int64_t model_dim = 0;  // C, width of query and out
+  std::int64_t num_heads = 1;
+  std::int64_t num_kv_heads = 0;  // 0: num_heads
+  std::int64_t head_dim = 0;      // D of query and key; 0: model_dim / num_heads
+  std::int64_t value_dim = 0;     // Dv; 0: head_dim
+  std::int64_t memory_dim = 0;    // width of key and value; 0: model_dim
+  bool bias_terms = true;         // of the four projections
+  double dropout = 0;             // of the weights, in training
+  /// The five blanks (attention/attend.hpp). Learned arrays of stages become parameters of this module, which then
+  /// works for the extents they were made for (`num_tokens` where a stage's arrays depend on the sequence).
+  AnyPosition position;
+  AnyScore score = ScaledDot{};
+  Biases bias;
+  AnyMask mask;
+  AnyNormalizer normalizer = Softmax{};
+  std::int64_t num_tokens = 0;
+  /// The residual block around the module; its dropout is `residual_dropout`.
+  NormPlace norm = NormPlace::none;
+  double residual_dropout = 0;
+};
+
+/// Keys and values of the tokens seen so far, for decoding. Belongs to one module and one batch.
+struct KvCache {
+  Tensor keys, values;      // [B, capacity, Hkv * D], [B, capacity, Hkv * Dv]
+  std::int64_t length = 0;  // tokens in it
+  bool fixed = false;       // holds a memory's projection (cross attention): filled once, then only read
+  /// Keeps these batch entries, in this order (beams); entries may repeat.
+  void select(const Ids& batch_entries);
+};
+
+/// What may differ from call to call.
+struct AttentionCall {
+  /// Keys j >= valid_keys[b] are hidden; empty: all are valid.
+  std::vector<int> valid_keys;
+  /// Hides more, by conjunction with the module's mask.
+  AnyMask mask;
+  bool weights = false;      // return the probabilities
+  bool statistics = false;   // return statistics per head
+  KvCache* cache = nullptr;  // self attention: query holds the new tokens, whose keys and values are appended
+};
+
+struct AttentionResult {
+  Tensor out;             // [B, Tq, C]
+  Tensor weights;         // [B, H, Tq, Tk], without history; if asked for
+  Statistics statistics;  // if asked for
+};
+
+/// Parameters: weight_in / bias_in of the fused projections (rows: query heads, key heads, value heads), weight_out
+/// [C, H * Dv], bias_out [C]; a row block of D is a head. norm.weight, norm.bias with a residual block.
+class MultiHeadAttention : public Module {
+ public:
+  explicit MultiHeadAttention(const MultiHeadAttentionOptions&);
+
+  /// Self attention: x [B, T, C] -> [B, T, C].
+  Tensor operator()(const Tensor& x) const { return attend_to(x, x).out; }
+  /// query [B, Tq, C] attends to memory [B, Tk, memory_dim], which gives keys and values. Self attention is recognised
+  /// by query.is(memory).
+  AttentionResult attend_to(const Tensor& query, const Tensor& memory, const AttentionCall& = {}) const;
+  /// Keys and values from different inputs.
+  AttentionResult attend_to(const Tensor& query, const Tensor& key, const Tensor& value,
+                            const AttentionCall& = {}) const;
+  /// Projects a memory once, for many calls with {.cache = &cache}: cross attention in decoding.
+  KvCache project_memory(const Tensor& memory) const;
+
+  const MultiHeadAttentionOptions& options() const { return options_; }
+
+  Tensor weight_in, bias_in, weight_out, bias_out;
+  std::vector<Tensor> stage_parameters;
+
+ private:
+  MultiHeadAttentionOptions options_;
+  std::optional<LayerNorm> norm_;
+};
+
+}  // namespace attune::nn

@@ -1,0 +1,3 @@
+// The whole layer: modules, initialisers, saving and loading.
+#pragma once
+#include "attune/nn/all.hpp"
