@@ -29,7 +29,7 @@ struct AttentionMap {
   std::vector<float> weights;       // [rows, cols], each in 0 .. 1
 };
 
-/// What the page shows. Tokens are UTF-8 and shown as they are; SentencePiece's word mark (U+2581) is shown as a space.
+/// What the page shows. Tokens are UTF-8 and are shown as they are, word marks included.
 struct AttentionPage {
   std::string title;                       // also the title of the browser's tab
   std::string source_text, target_text;    // the sentences as a person reads them; empty: not shown

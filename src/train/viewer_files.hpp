@@ -1,0 +1,9 @@
+// The files of viewer/ as texts, byte for byte. Their definitions are generated when the project is configured.
+#pragma once
+#include <string_view>
+
+namespace attune::train {
+
+extern const std::string_view kViewerHtml, kViewerCss, kViewerJs;
+
+}  // namespace attune::train
