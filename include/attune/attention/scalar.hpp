@@ -65,7 +65,7 @@ inline float exp(float x) {
                   std::bit_cast<float>((int(n) - half + 127) << 23);
   return x < -87.3f ? 0.0f : x > 88.7f ? std::numeric_limits<float>::infinity() : x != x ? x : y;
 }
-using ::exp;   // of double: the same function as the global one, so that `using namespace attune` stays unambiguous
+using ::exp;  // of double: the same function as the global one, so that `using namespace attune` stays unambiguous
 
 /// tanh x, relative error at most 4e-7: a rational function of degree 13 over 6.
 inline float tanh(float a) {

@@ -33,7 +33,8 @@ struct BasicView {
   requires(!std::is_void_v<T>) BasicView(T* memory, const Shape& extents)
       : BasicView(memory, dtype_of<std::remove_const_t<T>>(), extents) {}
   /// A mutable view is a constant view.
-  BasicView(const BasicView<void>& other) requires std::is_const_v<Pointer>
+  template <class Other>
+  requires(std::is_const_v<Pointer>&& std::is_same_v<Other, void>) BasicView(const BasicView<Other>& other)
       : data(other.data), dtype(other.dtype), shape(other.shape), strides(other.strides) {}
 
   /// No memory at all: how an optional argument is left out.

@@ -13,7 +13,7 @@ struct Softmax {
   template <class T>
   void forward(Tile<T>& x, Rows<T>& r, Call<T>&) const {
     const int n = r.queries;
-    T top[kLanes], sum[kLanes];
+    T top[kLanes] = {}, sum[kLanes] = {};
     for (int i = 0; i < n; ++i) {
       top[i] = r.sum[i] > T(0) ? r.max[i] : kHidden<T>;
       sum[i] = T(0);

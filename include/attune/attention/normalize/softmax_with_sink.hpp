@@ -20,7 +20,7 @@ struct SoftmaxWithSink {
   template <class T>
   void finish(Rows<T>& r, Call<T>& call) const {
     const T sink = *call.parameter[0].value;
-    T top[kLanes], before[kLanes];
+    T top[kLanes] = {}, before[kLanes] = {};
     for (int i = 0; i < r.queries; ++i) top[i] = r.sum[i] > T(0) && sink < r.max[i] ? r.max[i] : sink;
     raise_maximum(r, top);
     for (int i = 0; i < r.queries; ++i) {

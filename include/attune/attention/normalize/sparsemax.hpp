@@ -17,7 +17,7 @@ struct Sparsemax {
   template <class T>
   void forward(Tile<T>& x, Rows<T>& r, Call<T>&) const {
     const int n = r.queries;
-    T tau[kLanes], excess[kLanes], support[kLanes];
+    T tau[kLanes] = {}, excess[kLanes] = {}, support[kLanes] = {};
     for (int i = 0; i < n; ++i) tau[i] = kHidden<T>;
     for (int j = 0; j < x.area.keys; ++j) {
       const T* s = x[j];

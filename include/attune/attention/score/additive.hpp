@@ -62,7 +62,7 @@ struct Additive {
     const T* v = call.parameter[2].value;
     T* dv = call.parameter[2].grad;
     const int n = dx.area.queries;
-    T du[kLanes], dweight[kLanes];
+    T du[kLanes] = {}, dweight[kLanes] = {};
     for (int j = 0; j < dx.area.keys; ++j) {
       const T* g = dx[j];
       for (int h = 0; h < hidden_dim; ++h) {

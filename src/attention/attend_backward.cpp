@@ -1,0 +1,305 @@
+// The tiles of the backward pass. One task is one (batch entry, key head): it runs the query heads of the group in
+// order, each over blocks of at most 64 queries, and recomputes the logits tile by tile:
+//
+//     logits, hide                          as in the forward
+//     dp = value dout^T, dropped            [keys][queries]
+//     normalizer.backward: logits -> probs, dp -> dlogits
+//     dvalue += dropped probs . dout
+//     biases in reverse, score.backward     dlogits -> dfeatures
+//
+// After the walk, map_backward of score and then of position turns dfeatures into dquery and dkey. Only the arrays of
+// the inputs, one slot per (batch, head) for parameters, and tiles are held: memory is linear in the sequence.
+#include "attention/task.hpp"
+#include "kernels/denormals.hpp"
+
+namespace attune::engine {
+namespace {
+
+template <class T>
+class BackwardTask {
+ public:
+  BackwardTask(const Problem<T>& problem, const BackwardInputs<T>& inputs, const BackwardResult<T>& result)
+      : p_(problem), s_(problem.shape), in_(inputs), result_(result), k_(problem, true) {}
+
+  /// first_slot: gradient slots of the group's heads, slot_size numbers each.
+  void run(const KeyRows<T>& keys, int b, int kv, T* first_slot, std::ptrdiff_t slot_size) {
+    key_rows_ = keys.out(b, kv);
+    values_ = p_.value.matrix(b, kv, 0, s_.num_keys, s_.value_dim);
+    const Matrix<T> dkey = wanted(result_.key, b, kv, s_.num_keys, s_.key_dim, dkey_memory_);
+    // Keys that no stage maps take their gradient where it belongs; others in memory of their own, mapped back at the
+    // end.
+    const bool mapped = keys.mid_width || keys.out_width;
+    if (mapped)
+      dkey_rows_ = zeroed(dfeature_memory_, s_.num_keys, key_rows_.cols);
+    else
+      dkey_rows_ = dkey;
+    if (result_.value.data) dvalue_ = result_.value.matrix(b, kv, 0, s_.num_keys, s_.value_dim);
+    used_keys_.assign(std::size_t(s_.num_keys), 0);
+
+    for (int h = kv * s_.group(); h < (kv + 1) * s_.group(); ++h) {
+      k_.bind(b, h, first_slot + (h - kv * s_.group()) * slot_size);
+      for (int q = 0; q < s_.num_queries; q += p_.tile_queries) run_block(q);
+    }
+    if (!mapped) return;
+    k_.bind(b, kv * s_.group(), first_slot);
+    Area area = k_.head;
+    area.key = 0;
+    area.keys = s_.num_keys;
+    map_backward(Side::key, keys.in(b, kv), keys.mid(b, kv), keys.mid_width > 0, keys.out_width > 0, dkey_rows_, area,
+                 dkey, used_keys_);
+  }
+
+ private:
+  void run_block(int q) {
+    Area block = k_.head;
+    block.query = q;
+    block.queries = n_ = std::min(p_.tile_queries, s_.num_queries - q);
+    query_ = q;
+    const std::size_t row = (std::size_t(block.batch) * s_.num_heads + block.head) * s_.num_queries + q;
+    k_.map_queries(block, queries_);
+    dout_ = in_.dout.matrix(block.batch, block.head, q, n_, s_.value_dim);
+    const Matrix<const T> out = in_.out.matrix(block.batch, block.head, q, n_, s_.value_dim);
+    dout_lanes_.resize(std::size_t(s_.value_dim) * kLanes);
+    transpose_rows(dout_, dout_lanes_.data(), kLanes);
+    dlanes_.assign(queries_.lanes.size(), T(0));
+    clean_ = all_finite(queries_.out) && all_finite(dout_);
+
+    // Row numbers. A row that sees no key keeps 0 everywhere, and so do its gradients.
+    Rows<T> r = k_.row_numbers(n_, false);
+    T *entropy = k_.row_entropies(), *dentropy = k_.row_dentropies();
+    for (int i = 0; i < n_; ++i) {
+      if (in_.lse[row + i] == kHidden<T>) continue;
+      r.stat[i] = in_.lse[row + i];
+      r.delta[i] = dot_row(dout_[i], out[i], s_.value_dim);
+      // lse is an output too: d lse / d logit = p, the same shape as -delta's.
+      if (in_.dlse) r.delta[i] -= in_.dlse[row + i];
+      if (in_.dentropy) {
+        entropy[i] = in_.entropy[row + i];
+        dentropy[i] = in_.dentropy[row + i];
+      }
+    }
+    if (in_.dentropy) {
+      r.entropy = entropy;
+      r.dentropy = dentropy;
+    }
+    std::uint64_t seen = 0;
+    auto pass = [&](bool sweep) {
+      k_.each_tile(block, [&](const Area& a, bool partial) {
+        k_.see(a, partial, seen, used_keys_.data());
+        const bool cut = partial && !(clean_ && all_finite(key_rows_.part(a.key, a.keys)) &&
+                                      all_finite(values_.part(a.key, a.keys)));
+        if (cut)
+          Task<T>::each_run(a, k_.bits.data(), [&](const Area& run) { tile(run, nullptr, r, sweep); });
+        else
+          tile(a, partial ? k_.bits.data() : nullptr, r, sweep);
+      });
+    };
+    if (p_.normalizer.stage->sweeps()) pass(true);
+    auto call = k_.normalizer_call();
+    p_.normalizer.stage->begin_backward(r, call);
+    pass(false);
+
+    const Matrix<T> dfeatures = Task<T>::room(dquery_rows_, n_, queries_.out.cols);
+    transpose_lanes(dlanes_.data(), kLanes, dfeatures);
+    const Matrix<T> dquery = wanted(result_.query, block.batch, block.head, n_, s_.query_dim, dquery_memory_, q);
+    used_queries_.resize(std::size_t(n_));
+    for (int i = 0; i < n_; ++i) used_queries_[std::size_t(i)] = char(seen >> i & 1);
+    map_backward(Side::query, queries_.in, queries_.mid, queries_.mid_mapped, queries_.out_mapped, dfeatures, block,
+                 dquery, used_queries_);
+  }
+
+  /// A tile that is visible throughout (bits null), or partial and finite.
+  void tile(const Area& a, const std::uint64_t* bits, const Rows<T>& r, bool sweep) {
+    const int i0 = a.query - query_, width = queries_.out.cols;
+    Tile<T> x{k_.x.data(), kLanes, a}, dp{k_.dp.data(), kLanes, a};
+    Rows<T> part = r.at(i0, a.queries);
+    const Features<T> f{{queries_.lanes.data() + i0, width, a.queries, kLanes},
+                        queries_.out.part(i0, a.queries),
+                        key_rows_.part(a.key, a.keys)};
+    k_.score(f, x);
+    k_.biases(x);
+    if (bits) hide_tile(x, bits);
+    // dprobs = value dout^T
+    for (int j = 0; j < a.keys; ++j) std::fill(dp[j], dp[j] + a.queries, T(0));
+    const Matrix<const T> v = values_.part(a.key, a.keys);
+    add_product(a.keys, a.queries, s_.value_dim, v.data, v.stride, 1, static_cast<const T*>(dout_lanes_.data() + i0),
+                kLanes, dp.data, kLanes);
+    k_.drop(dp);
+    auto call = k_.normalizer_call();
+    if (sweep) {
+      p_.normalizer.stage->sweep(x, dp, part, call);
+      return;
+    }
+    p_.normalizer.stage->backward(x, dp, part, call);
+    if (result_.value.data) {  // dvalue += dropped probs . dout
+      k_.drop(x);
+      const Matrix<const T> d = dout_.part(i0, a.queries);
+      add_product(a.keys, s_.value_dim, a.queries, static_cast<const T*>(x.data), kLanes, 1, d.data, d.stride,
+                  dvalue_[a.key], dvalue_.stride);
+    }
+    for (std::size_t m = p_.bias.size(); m-- > 0;) {
+      Tile<T> save{k_.saved[m].data(), kLanes, a};
+      auto c = k_.bias_call(m);
+      p_.bias[m].stage->backward(k_.saved[m].empty() ? nullptr : &save, dp, c);
+    }
+    auto c = k_.score_call();
+    p_.score.stage->backward(f, dp, {{dlanes_.data() + i0, width, a.queries, kLanes}, dkey_rows_.part(a.key, a.keys)},
+                             c);
+  }
+
+  /// dfeatures -> din through score and position. Rows that took part in no visible pair are left out: their features
+  /// may be NaN, and their gradient is exactly 0.
+  void map_backward(Side side, Matrix<const T> in, Matrix<const T> mid, bool mid_mapped, bool out_mapped,
+                    Matrix<T> dfeatures, const Area& area, Matrix<T> din, const std::vector<char>& used) {
+    const Matrix<T> dmid = mid_mapped ? zeroed(dmid_memory_, in.rows, mid.cols) : din;
+    for (int begin = 0, n = 0; begin < in.rows; begin += n) {
+      for (n = 1; begin + n < in.rows && used[std::size_t(begin + n)] == used[std::size_t(begin)]; ++n) {
+      }
+      if (!used[std::size_t(begin)]) continue;
+      Area part = area;
+      if (side == Side::query) {
+        part.query += begin;
+        part.queries = n;
+      } else {
+        part.key += begin;
+        part.keys = n;
+      }
+      if (out_mapped) {
+        auto c = k_.score_call();
+        p_.score.stage->map_backward(side, mid.part(begin, n), dfeatures.part(begin, n), dmid.part(begin, n), part, c);
+      } else {
+        for (int i = begin; i < begin + n; ++i) {
+          for (int d = 0; d < dfeatures.cols; ++d) dmid[i][d] += dfeatures[i][d];
+        }
+      }
+      if (mid_mapped) {
+        auto c = k_.position_call();
+        p_.position.stage->map_backward(side, in.part(begin, n), dmid.part(begin, n), din.part(begin, n), part, c);
+      }
+    }
+  }
+
+  static Matrix<T> zeroed(std::vector<T>& memory, int rows, int cols) {
+    memory.assign(std::size_t(rows) * cols, T(0));
+    return {memory.data(), rows, cols, cols};
+  }
+  /// The caller's gradient memory, or a place to throw away what nobody asked for.
+  static Matrix<T> wanted(const Strided<T>& g, int b, int h, int rows, int cols, std::vector<T>& memory,
+                          int first = 0) {
+    return g.data ? g.matrix(b, h, first, rows, cols) : zeroed(memory, rows, cols);
+  }
+
+  const Problem<T>& p_;
+  const AttendShape& s_;
+  const BackwardInputs<T>& in_;
+  const BackwardResult<T>& result_;
+  Task<T> k_;
+  typename Task<T>::QueryRows queries_;
+  Matrix<const T> key_rows_, values_, dout_;
+  Matrix<T> dkey_rows_, dvalue_;
+  std::vector<T> dkey_memory_, dquery_memory_, dmid_memory_, dfeature_memory_, dquery_rows_, dlanes_, dout_lanes_;
+  std::vector<char> used_keys_, used_queries_;
+  int n_ = 0, query_ = 0;
+  bool clean_ = true;
+};
+
+/// Tasks whose heads share an in-place gradient run one after the other, in order; chains run side by side.
+/// Returns how many neighbours in (batch, key head) order belong to one chain, and whether chains go along the batch.
+enum class Chain { none, whole, along_batch, along_heads };
+template <class T>
+Chain chain_of(const Problem<T>& p) {
+  bool by_batch = false, by_head = false, by_call = false;
+  p.each_bound([&](const auto& arrays) {
+    for (const auto& a : arrays) {
+      if (!a.spec.in_place) continue;
+      by_call = by_call || a.spec.per == Per::call;
+      by_batch = by_batch || a.spec.per == Per::batch;  // shared by the heads of a batch entry
+      by_head = by_head || a.spec.per == Per::head || a.spec.per == Per::kv_head;  // shared by batch entries
+    }
+  });
+  if (by_call || (by_batch && by_head)) return Chain::whole;
+  return by_head ? Chain::along_batch : by_batch ? Chain::along_heads : Chain::none;
+}
+
+}  // namespace
+
+template <class T>
+void backward(const Problem<T>& problem, const BackwardInputs<T>& inputs, const BackwardResult<T>& result) {
+  const kernels::FlushDenormals caller;
+  Problem<T> p = problem;
+  const AttendShape& s = p.shape;
+  // A parameter whose gradient nobody wants still needs a place to be thrown away.
+  std::vector<std::vector<T>> unwanted;
+  auto give_place = [&](auto& arrays) {
+    for (auto& a : arrays) {
+      if (!a.spec.in_place || a.grad) continue;
+      const std::ptrdiff_t copies = a.spec.per == Per::call      ? 1
+                                    : a.spec.per == Per::batch   ? s.batch_size
+                                    : a.spec.per == Per::head    ? s.num_heads
+                                    : a.spec.per == Per::kv_head ? s.num_kv_heads
+                                                                 : std::ptrdiff_t(s.batch_size) * s.num_heads;
+      unwanted.emplace_back(std::size_t(copies * a.spec.size()));
+      a.grad = unwanted.back().data();
+    }
+  };
+  give_place(p.position.arrays);
+  give_place(p.score.arrays);
+  for (auto& b : p.bias) give_place(b.arrays);
+  give_place(p.normalizer.arrays);
+
+  std::ptrdiff_t slot_size = 0;
+  p.each_bound([&](const auto& arrays) {
+    for (const auto& a : arrays) slot_size += a.spec.in_place ? 0 : a.spec.size();
+  });
+  std::vector<T> slots(std::size_t(s.batch_size) * s.num_heads * std::size_t(slot_size), T(0));
+  const KeyRows<T> keys = map_keys(p);
+  auto run = [&](int b, int kv) {
+    const kernels::FlushDenormals here;
+    BackwardTask<T> task(p, inputs, result);
+    task.run(keys, b, kv, slots.data() + (std::ptrdiff_t(b) * s.num_heads + kv * s.group()) * slot_size, slot_size);
+  };
+  switch (chain_of(p)) {
+    case Chain::none:
+      parallel_for(std::int64_t(s.batch_size) * s.num_kv_heads,
+                   [&](std::int64_t t) { run(int(t / s.num_kv_heads), int(t % s.num_kv_heads)); });
+      break;
+    case Chain::along_batch:
+      parallel_for(s.num_kv_heads, [&](std::int64_t kv) {
+        for (int b = 0; b < s.batch_size; ++b) run(b, int(kv));
+      });
+      break;
+    case Chain::along_heads:
+      parallel_for(s.batch_size, [&](std::int64_t b) {
+        for (int kv = 0; kv < s.num_kv_heads; ++kv) run(int(b), kv);
+      });
+      break;
+    case Chain::whole:
+      for (int b = 0; b < s.batch_size; ++b) {
+        for (int kv = 0; kv < s.num_kv_heads; ++kv) run(b, kv);
+      }
+      break;
+  }
+  // Slots are summed in (batch, head) order: no schedule of the tasks changes a bit.
+  for (int b = 0; b < s.batch_size; ++b) {
+    for (int h = 0; h < s.num_heads; ++h) {
+      const T* part = slots.data() + (std::ptrdiff_t(b) * s.num_heads + h) * slot_size;
+      const Area a{&s, b, h, h / s.group(), 0, 0, 0, 0, 0};
+      p.each_bound([&](const auto& arrays) {
+        for (const auto& array : arrays) {
+          if (array.spec.in_place) continue;
+          T* grad = array.grad ? array.grad + array.at(a) : nullptr;
+          for (std::ptrdiff_t i = 0; i < array.spec.size(); ++i, ++part) {
+            if (grad) grad[i] += *part;
+          }
+        }
+      });
+    }
+  }
+}
+
+template void backward<float>(const Problem<float>&, const BackwardInputs<float>&, const BackwardResult<float>&);
+template void backward<double>(const Problem<double>&, const BackwardInputs<double>&, const BackwardResult<double>&);
+template void backward<Dual<double>>(const Problem<Dual<double>>&, const BackwardInputs<Dual<double>>&,
+                                     const BackwardResult<Dual<double>>&);
+
+}  // namespace attune::engine

@@ -1,0 +1,203 @@
+// The tiles of the forward pass. One task is one block of at most 64 queries of one head; it walks over the keys:
+//
+//     logits = bias(score(q, k))      [keys][queries]
+//     hide by the mask's bits
+//     weights, factor = normalizer.forward(logits)
+//     out = factor * out + value^T weights
+//
+// and divides at the end. A normalizer that wants whole rows gets all visited keys as one tall tile instead.
+#include "attention/task.hpp"
+#include "attune/attention/online_softmax.hpp"
+#include "kernels/denormals.hpp"
+
+namespace attune::engine {
+namespace {
+
+template <class T>
+class ForwardBlock {
+ public:
+  ForwardBlock(const Problem<T>& problem, const ForwardResult<T>& result)
+      : p_(problem), result_(result), k_(problem, false), out_(std::size_t(problem.shape.value_dim) * kLanes) {}
+
+  void run(const KeyRows<T>& keys, int b, int h, int query) {
+    const AttendShape& s = p_.shape;
+    k_.bind(b, h, nullptr);
+    Area block = k_.head;
+    block.query = query;
+    block.queries = std::min(p_.tile_queries, s.num_queries - query);
+    n_ = block.queries;
+    query_ = query;
+    values_ = p_.value.matrix(b, block.kv_head, 0, s.num_keys, s.value_dim);
+    k_.map_queries(block, queries_);
+    const Matrix<const T> key_rows = keys.out(b, block.kv_head);
+    Rows<T> r = k_.row_numbers(n_, result_.statistics != nullptr || result_.entropy != nullptr);
+    std::fill(out_.begin(), out_.end(), T(0));
+    seen_ = 0;
+    clear_statistics();
+    auto call = k_.normalizer_call();
+    const bool whole = p_.normalizer.stage->walk() == Walk::whole_rows;
+    strip_.clear();
+    strip_bits_.clear();
+    strip_tiles_.clear();
+
+    k_.each_tile(block, [&](Area a, bool partial) {
+      if (whole) strip_.resize(strip_.size() + std::size_t(a.keys) * kLanes);
+      Tile<T> x{whole ? &strip_[strip_.size() - std::size_t(a.keys) * kLanes] : k_.x.data(), kLanes, a};
+      const std::uint64_t* bits = partial ? k_.bits.data() : nullptr;
+      k_.score({{queries_.lanes.data(), queries_.out.cols, n_, kLanes}, {}, key_rows.part(a.key, a.keys)}, x);
+      if (result_.statistics) note_scores(x, bits);
+      k_.biases(x);
+      if (result_.statistics) note_logits(x, bits);
+      if (bits) hide_tile(x, bits);
+      k_.see(a, partial, seen_, nullptr);
+      if (whole) {
+        strip_bits_.insert(strip_bits_.end(), k_.bits.begin(), k_.bits.begin() + a.keys);
+        strip_tiles_.push_back({a, partial});
+        return;
+      }
+      p_.normalizer.stage->forward(x, r, call);
+      scale_lanes(out_.data(), kLanes, s.value_dim, n_, r.factor);
+      add_value(x, bits);
+    });
+    if (whole && !strip_tiles_.empty()) {
+      Area all = block;
+      all.key = 0;
+      all.keys = int(strip_bits_.size());
+      Tile<T> x{strip_.data(), kLanes, all};
+      p_.normalizer.stage->forward(x, r, call);
+      int j = 0;
+      for (const auto& [a, partial] : strip_tiles_) {
+        add_value({x[j], kLanes, a}, partial ? &strip_bits_[std::size_t(j)] : nullptr);
+        j += a.keys;
+      }
+    }
+    p_.normalizer.stage->finish(r, call);
+    write(block, r);
+  }
+
+ private:
+  // out^T [Dv][queries] += value^T weights. Hidden weights are 0, but 0 * NaN is NaN: a partial tile whose values are
+  // not all finite is cut into visible runs.
+  void add_value(Tile<T> weights, const std::uint64_t* bits) {
+    if (!result_.out.data) return;
+    k_.drop(weights);
+    const Area& a = weights.area;
+    const int dv = p_.shape.value_dim;
+    const Matrix<const T> v = values_.part(a.key, a.keys);
+    if (bits && !all_finite(v)) {
+      Task<T>::each_run(a, bits, [&](const Area& run) {
+        const int first = run.query - query_;
+        const T* row = values_[run.key];
+        for (int d = 0; d < dv; ++d) {
+          for (int i = first; i < first + run.queries; ++i) {
+            out_[std::size_t(d) * kLanes + i] += row[d] * weights[run.key - a.key][i];
+          }
+        }
+      });
+      return;
+    }
+    add_product(dv, n_, a.keys, v.data, 1, v.stride, static_cast<const T*>(weights.data), weights.stride, out_.data(),
+                kLanes);
+  }
+
+  void write(const Area& block, const Rows<T>& r) {
+    const AttendShape& s = p_.shape;
+    const std::size_t row = (std::size_t(block.batch) * s.num_heads + block.head) * s.num_queries + block.query;
+    if (result_.out.data) {
+      scale_lanes(out_.data(), kLanes, s.value_dim, n_, r.factor);
+      const Matrix<T> out = result_.out.matrix(block.batch, block.head, block.query, n_, s.value_dim);
+      transpose_lanes(out_.data(), kLanes, out);
+      // By selection: an empty row's factor may be anything.
+      for (int i = 0; i < n_; ++i) {
+        if (!sees(i)) std::fill(out[i], out[i] + s.value_dim, T(0));
+      }
+    }
+    const bool moments = p_.normalizer.stage->gives_lse();
+    for (int i = 0; i < n_; ++i) {
+      if (result_.lse) result_.lse[row + i] = sees(i) ? r.stat[i] : kHidden<T>;
+      if (result_.entropy) result_.entropy[row + i] = sees(i) ? row_entropy(r, i) : T(0);
+      if (auto* stats = result_.statistics) {
+        stats->largest_score[row + i] = largest_score_[i];
+        stats->largest_logit[row + i] = largest_logit_[i];
+        stats->visible[row + i] = visible_[i];
+        stats->non_finite[row + i] = non_finite_[i];
+        stats->variance[row + i] = moments && sees(i) ? row_variance(r, i) : T(0);
+        stats->sink_mass[row + i] = sees(i) ? r.mass[i] : T(0);
+      }
+    }
+  }
+  bool sees(int i) const { return seen_ >> i & 1; }
+
+  void clear_statistics() {
+    if (!result_.statistics) return;
+    std::fill(largest_score_, largest_score_ + kLanes, kHidden<T>);
+    std::fill(largest_logit_, largest_logit_ + kLanes, kHidden<T>);
+    std::fill(visible_, visible_ + kLanes, 0);
+    std::fill(non_finite_, non_finite_ + kLanes, 0);
+  }
+  void note_scores(const Tile<T>& x, const std::uint64_t* bits) {
+    detail::on_cpu<T>([&] {
+      for (int j = 0; j < x.area.keys; ++j) {
+        const std::uint64_t seen = bits ? bits[j] : ~std::uint64_t(0);
+        const T* s = x[j];
+        for (int i = 0; i < n_; ++i) {
+          largest_score_[i] = (seen >> i & 1) && largest_score_[i] < s[i] ? s[i] : largest_score_[i];
+        }
+      }
+    });
+  }
+  void note_logits(const Tile<T>& x, const std::uint64_t* bits) {
+    detail::on_cpu<T>([&] {
+      for (int j = 0; j < x.area.keys; ++j) {
+        const std::uint64_t seen = bits ? bits[j] : ~std::uint64_t(0);
+        const T* s = x[j];
+        for (int i = 0; i < n_; ++i) {
+          const bool on = seen >> i & 1;
+          largest_logit_[i] = on && largest_logit_[i] < s[i] ? s[i] : largest_logit_[i];
+          visible_[i] += on;
+          non_finite_[i] += on && !is_finite(s[i]);
+        }
+      }
+    });
+  }
+
+  const Problem<T>& p_;
+  const ForwardResult<T>& result_;
+  Task<T> k_;
+  typename Task<T>::QueryRows queries_;
+  Matrix<const T> values_;
+  std::vector<T> out_;  // [Dv][kLanes]
+  std::vector<T> strip_;
+  std::vector<std::uint64_t> strip_bits_;
+  std::vector<std::pair<Area, bool>> strip_tiles_;
+  int n_ = 0, query_ = 0;
+  std::uint64_t seen_ = 0;
+  T largest_score_[kLanes] = {}, largest_logit_[kLanes] = {};
+  int visible_[kLanes] = {};
+  std::int64_t non_finite_[kLanes] = {};
+};
+
+}  // namespace
+
+template <class T>
+void forward(const Problem<T>& p, const ForwardResult<T>& result) {
+  const AttendShape& s = p.shape;
+  const kernels::FlushDenormals caller;
+  const KeyRows<T> keys = map_keys(p);
+  const int blocks = (s.num_queries + p.tile_queries - 1) / p.tile_queries;
+  // Blocks of one head lie side by side, so that threads share the keys in cache; the last block first, which is the
+  // longest under a causal mask.
+  parallel_for(std::int64_t(s.batch_size) * s.num_heads * blocks, [&](std::int64_t t) {
+    const kernels::FlushDenormals here;
+    const int block = blocks - 1 - int(t % blocks), h = int(t / blocks % s.num_heads),
+              b = int(t / blocks / s.num_heads);
+    ForwardBlock<T> task(p, result);
+    task.run(keys, b, h, block * p.tile_queries);
+  });
+}
+
+template void forward<float>(const Problem<float>&, const ForwardResult<float>&);
+template void forward<double>(const Problem<double>&, const ForwardResult<double>&);
+template void forward<Dual<double>>(const Problem<Dual<double>>&, const ForwardResult<Dual<double>>&);
+
+}  // namespace attune::engine

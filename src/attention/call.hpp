@@ -1,0 +1,29 @@
+// How the files of this folder reach each other: a checked call, the plain path, the map.
+#pragma once
+#include "attention/problem.hpp"
+#include "attune/attention/attend.hpp"
+
+namespace attune::engine {
+
+/// Extents of a call from its views; checks ranks and the axes that must agree, not widths.
+AttendShape shape_of(const char* function, const ConstView& query, const ConstView& key, const ConstView& value);
+/// Throws Error if options and shape disagree; asks every stage.
+void check_options(const char* function, const AttendShape&, const AttendOptions&);
+/// Stages bound for one scalar; arrays have no memory yet.
+template <class T>
+Problem<T> make_problem(const AttendShape&, const AttendOptions&);
+
+/// Whether a call needs no stage at all: scaled dot, no position, no bias, full or causal, softmax, no dropout.
+bool is_plain(const AttendOptions&);
+/// Why is_plain says no: the first stage that stands in the way; empty if it says yes.
+std::string why_not_plain(const AttendOptions&);
+template <class T>
+void plain_forward(const Problem<T>&, const AttendOptions&, const ForwardResult<T>&);
+template <class T>
+void plain_backward(const Problem<T>&, const AttendOptions&, const BackwardInputs<T>&, const BackwardResult<T>&);
+
+/// attend_map's tiles: map [B, heads, queries, Tk].
+template <class T>
+void map_tiles(const Problem<T>&, const MapOptions&, const T* lse, int heads, int queries, T* map);
+
+}  // namespace attune::engine

@@ -1,0 +1,77 @@
+// Which kernel runs for a call, how many extra bytes, and why.
+#include <fmt/format.h>
+
+#include "attention/call.hpp"
+#include "attune/base/cpu.hpp"
+#include "attune/base/error.hpp"
+#include "attune/base/parallel.hpp"
+#include "kernels/plain_attention.hpp"
+
+namespace attune {
+
+Explanation explain(const AttendShape& s, DType dtype, const AttendOptions& o) {
+  engine::check_options("explain", s, o);
+  Explanation e;
+  e.target = std::string(name_of(cpu_target()));
+  const std::int64_t element = dtype == DType::float64 ? 8 : 4, threads = num_threads();
+  const std::int64_t rows = std::int64_t(s.batch_size) * s.num_heads * s.num_queries;
+  const std::int64_t key_rows = std::int64_t(s.batch_size) * s.num_kv_heads * s.num_keys;
+  if (dtype == DType::bfloat16 || dtype == DType::float16) {
+    // float32 copies of the inputs, and of the result before it is rounded.
+    const std::int64_t inputs = rows * s.query_dim + key_rows * (s.key_dim + s.value_dim);
+    e.forward_bytes += element * (inputs + rows * s.value_dim);
+    e.backward_bytes += element * (inputs + 2 * rows * s.value_dim);
+  }
+  const std::string obstacle = engine::why_not_plain(o);
+  if (obstacle.empty()) {
+    e.path = "plain";
+    e.why = "scaled dot, full or causal, softmax: one fused kernel without any stage call";
+    const bool causal = bool(o.mask);
+    const auto plan = kernels::tile_plan(dtype == DType::float64, s.key_dim, s.value_dim, causal);
+    e.tile_queries = plan.forward_queries;
+    e.tile_keys = plan.forward_keys;
+    e.forward_bytes +=
+        threads * std::int64_t(dtype == DType::float64 ? kernels::plain_forward_bytes<double>(s.key_dim, s.value_dim)
+                                                       : kernels::plain_forward_bytes<float>(s.key_dim, s.value_dim));
+    e.backward_bytes +=
+        threads *
+        std::int64_t(dtype == DType::float64
+                         ? kernels::plain_backward_bytes<double>(s.num_queries, s.num_keys, s.key_dim, s.value_dim)
+                         : kernels::plain_backward_bytes<float>(s.num_queries, s.num_keys, s.key_dim, s.value_dim));
+    return e;
+  }
+  e.path = "stages";
+  e.why = obstacle;
+  const auto p = engine::make_problem<float>(s, o);
+  e.tile_queries = p.tile_queries;
+  e.tile_keys = p.tile_keys;
+  std::int64_t mapped = 0, slots = 0, saved = 0;
+  int key_width = s.key_dim, query_width = s.query_dim;
+  if (p.position.stage) {
+    if (const int w = p.position.stage->width(Side::key, key_width)) mapped += w, key_width = w;
+    if (const int w = p.position.stage->width(Side::query, query_width)) query_width = w;
+  }
+  if (const int w = p.score.stage->width(Side::key, key_width)) mapped += w, key_width = w;
+  if (const int w = p.score.stage->width(Side::query, query_width)) query_width = w;
+  p.each_bound([&](const auto& arrays) {
+    for (const auto& a : arrays) slots += a.spec.in_place ? 0 : a.spec.size();
+  });
+  for (const auto& b : p.bias) saved += b.stage->saves();
+  const std::int64_t tile = std::int64_t(p.tile_keys) * kLanes;
+  const bool whole = p.normalizer.stage->walk() == Walk::whole_rows;
+  const std::int64_t block = std::int64_t(kLanes) * (2 * query_width + s.value_dim + 10);
+  e.forward_bytes +=
+      element * (mapped * key_rows + threads * (tile + block + (whole ? std::int64_t(s.num_keys) * kLanes : 0)));
+  e.backward_bytes += element * (mapped * key_rows + slots * s.batch_size * s.num_heads +
+                                 threads * (tile * (2 + saved) + 3 * block + std::int64_t(s.num_keys) * key_width));
+  return e;
+}
+
+std::string Explanation::text() const {
+  return fmt::format(
+      "path      {}\ntarget    {}\ntile      {} queries x {} keys\nforward   {} extra bytes\nbackward  {} extra "
+      "bytes\nwhy       {}\n",
+      path, target, tile_queries, tile_keys, forward_bytes, backward_bytes, why);
+}
+
+}  // namespace attune

@@ -1,0 +1,101 @@
+// The small steps of the tile loops over any scalar: float and double go to the SIMD kernels, duals through plain
+// loops.
+#pragma once
+#include <cstdint>
+#include <type_traits>
+
+#include "attune/attention/dropout.hpp"
+#include "attune/attention/tile.hpp"
+#include "kernels/dropout.hpp"
+#include "kernels/lanes.hpp"
+
+namespace attune::engine {
+
+template <class T>
+inline constexpr bool kHasKernel = std::is_same_v<T, float> || std::is_same_v<T, double>;
+
+/// rows [n][cols] -> lanes [cols][stride].
+template <class T>
+void transpose_rows(Matrix<const T> rows, T* lanes, std::ptrdiff_t stride) {
+  if constexpr (kHasKernel<T>) {
+    kernels::transpose(rows.data, rows.stride, rows.rows, rows.cols, lanes, stride, T(1));
+  } else {
+    for (int r = 0; r < rows.rows; ++r) {
+      for (int c = 0; c < rows.cols; ++c) lanes[c * stride + r] = rows[r][c];
+    }
+  }
+}
+/// lanes [cols][stride] -> rows [n][cols].
+template <class T>
+void transpose_lanes(const T* lanes, std::ptrdiff_t stride, Matrix<T> rows) {
+  if constexpr (kHasKernel<T>) {
+    kernels::transpose(lanes, stride, rows.cols, rows.rows, rows.data, rows.stride, T(1));
+  } else {
+    for (int r = 0; r < rows.rows; ++r) {
+      for (int c = 0; c < rows.cols; ++c) rows[r][c] = lanes[c * stride + r];
+    }
+  }
+}
+/// -inf where bit i of bits[j] is 0.
+template <class T>
+void hide_tile(Tile<T>& x, const std::uint64_t* bits) {
+  if constexpr (kHasKernel<T>) {
+    kernels::hide(x.data, x.stride, x.area.queries, x.area.keys, bits);
+  } else {
+    for (int j = 0; j < x.area.keys; ++j) {
+      for (int i = 0; i < x.area.queries; ++i) {
+        if (!(bits[j] >> i & 1)) x[j][i] = kHidden<T>;
+      }
+    }
+  }
+}
+/// x[r][i] *= factor[i].
+template <class T>
+void scale_lanes(T* x, std::ptrdiff_t stride, int rows, int lanes, const T* factor) {
+  if constexpr (kHasKernel<T>) {
+    kernels::scale_lanes(x, stride, rows, lanes, factor);
+  } else {
+    for (int r = 0; r < rows; ++r) {
+      for (int i = 0; i < lanes; ++i) x[r * stride + i] *= factor[i];
+    }
+  }
+}
+template <class T>
+bool all_finite(Matrix<const T> m) {
+  if constexpr (kHasKernel<T>) {
+    return kernels::all_finite(m.data, m.rows, m.cols, m.stride);
+  } else {
+    for (int r = 0; r < m.rows; ++r) {
+      for (int c = 0; c < m.cols; ++c) {
+        if (!is_finite(m[r][c])) return false;
+      }
+    }
+    return true;
+  }
+}
+/// a . b over n numbers, in one fixed order.
+template <class T>
+T dot_row(const T* a, const T* b, int n) {
+  constexpr int kSums = 16;
+  T lane[kSums] = {}, sum = T(0);
+  int i = 0;
+  for (; i + kSums <= n; i += kSums) {
+    for (int l = 0; l < kSums; ++l) lane[l] += a[i + l] * b[i + l];
+  }
+  for (int l = 0; i < n; ++i, ++l) lane[l] += a[i] * b[i];
+  for (T s : lane) sum += s;
+  return sum;
+}
+/// Dropped weights become 0, kept ones are scaled up.
+template <class T>
+void drop_tile(Tile<T>& x, std::uint64_t seed, std::uint32_t keep_threshold) {
+  const Area& a = x.area;
+  if constexpr (kHasKernel<T>) {
+    kernels::drop(x.data, x.stride, seed, a.batch, a.head, a.query, a.queries, a.key, a.keys, keep_threshold);
+  } else {
+    const T up = T(65536.0 / keep_threshold);
+    each(x, [&](T& v, int i, int j) { v = kept(seed, a.batch, a.head, i, j, keep_threshold) ? v * up : T(0); });
+  }
+}
+
+}  // namespace attune::engine

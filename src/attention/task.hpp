@@ -1,0 +1,255 @@
+// What the forward, the backward and the map share: a thread's memory, rows on their way through position and score,
+// the walk over tiles, logits, hiding, dropping. A Task belongs to one (batch entry, key head) at a time.
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "attention/problem.hpp"
+#include "attention/steps.hpp"
+#include "attune/base/parallel.hpp"
+
+namespace attune::engine {
+
+/// Keys after position and score, mapped once for the whole call; no memory where no stage maps them.
+template <class T>
+struct KeyRows {
+  int mid_width = 0, out_width = 0;  // 0: not mapped by that stage
+  std::vector<T> mid_memory, out_memory;
+  const Problem<T>* p = nullptr;
+
+  Matrix<const T> in(int b, int kv) const { return p->key.matrix(b, kv, 0, p->shape.num_keys, p->shape.key_dim); }
+  Matrix<const T> mid(int b, int kv) const { return mid_width ? room(mid_memory, mid_width, b, kv) : in(b, kv); }
+  Matrix<const T> out(int b, int kv) const { return out_width ? room(out_memory, out_width, b, kv) : mid(b, kv); }
+
+ private:
+  Matrix<const T> room(const std::vector<T>& memory, int width, int b, int kv) const {
+    const std::ptrdiff_t task = std::ptrdiff_t(b) * p->shape.num_kv_heads + kv;
+    return {memory.data() + task * p->shape.num_keys * width, p->shape.num_keys, width, width};
+  }
+};
+
+template <class T>
+class Task {
+ public:
+  const Problem<T>& p;
+  const AttendShape& s;
+  const bool grad;
+  Area head;                        // of the bound head; query and key ranges are set by who uses it
+  std::vector<std::uint64_t> bits;  // [tile_keys], of the tile at hand
+  std::vector<T> x, dp;             // tiles
+  std::vector<std::vector<T>> saved;
+
+  Task(const Problem<T>& problem, bool backward)
+      : p(problem),
+        s(p.shape),
+        grad(backward),
+        bits(std::size_t(p.tile_keys)),
+        x(std::size_t(p.tile_keys) * kLanes),
+        dp(grad ? x.size() : 0),
+        saved(p.bias.size()),
+        rows_(kRowNumbers * kLanes) {
+    for (std::size_t k = 0; k < saved.size(); ++k) {
+      if (grad && p.bias[k].stage->saves()) saved[k].resize(x.size());
+    }
+  }
+
+  /// Points at head h of batch entry b. slot: where this head's parameter gradients go (null in a forward pass).
+  void bind(int b, int h, T* slot) {
+    head = {&s, b, h, h / s.group(), 0, 0, 0, s.num_keys, p.offset[std::size_t(b)]};
+    std::size_t stage = 0;
+    p.each_bound([&](const auto& arrays) {
+      if (parts_.size() <= stage) parts_.emplace_back();
+      auto& part = parts_[stage++];
+      part.clear();
+      for (const auto& a : arrays) {
+        T* g = nullptr;
+        if (grad) {
+          if (a.spec.in_place) {
+            g = a.grad + a.at(head);
+          } else {
+            g = slot;
+            slot += a.spec.size();
+          }
+        }
+        part.push_back({a.value + a.at(head), g});
+      }
+    });
+  }
+  Call<T> position_call() { return call(0); }
+  Call<T> score_call() { return call(1); }
+  Call<T> bias_call(std::size_t k) { return call(2 + k); }
+  Call<T> normalizer_call() { return call(2 + p.bias.size()); }
+
+  /// A block of queries on its way: input -> position -> score. Copies exist only where a stage asks for them.
+  struct QueryRows {
+    Matrix<const T> in, mid, out;
+    std::vector<T> mid_memory, out_memory, lanes;  // lanes: `out` as [F][kLanes]
+    bool mid_mapped = false, out_mapped = false;
+  };
+  void map_queries(const Area& block, QueryRows& r) {
+    r.in = r.mid = p.query.matrix(block.batch, block.head, block.query, block.queries, s.query_dim);
+    const int w = p.position.stage ? p.position.stage->width(Side::query, s.query_dim) : 0;
+    r.mid_mapped = w > 0;
+    if (w) {
+      auto m = room(r.mid_memory, block.queries, w);
+      auto c = position_call();
+      p.position.stage->map(Side::query, r.in, m, block, c);
+      r.mid = m;
+    }
+    r.out = r.mid;
+    const int f = p.score.stage->width(Side::query, r.mid.cols);
+    r.out_mapped = f > 0;
+    if (f) {
+      auto m = room(r.out_memory, block.queries, f);
+      auto c = score_call();
+      p.score.stage->map(Side::query, r.mid, m, block, c);
+      r.out = m;
+    }
+    r.lanes.resize(std::size_t(r.out.cols) * kLanes);
+    transpose_rows(r.out, r.lanes.data(), kLanes);
+  }
+
+  /// [rows][cols] of memory that keeps its size between blocks; not initialised.
+  static Matrix<T> room(std::vector<T>& memory, int rows, int cols) {
+    if (memory.size() < std::size_t(rows) * cols) memory.resize(std::size_t(rows) * cols);
+    return {memory.data(), rows, cols, cols};
+  }
+  /// The block's row numbers, all 0.
+  Rows<T> row_numbers(int n, bool statistics) {
+    std::fill(rows_.begin(), rows_.end(), T(0));
+    T* r = rows_.data();
+    return {n,
+            r,
+            r + kLanes,
+            r + 2 * kLanes,
+            r + 3 * kLanes,
+            r + 4 * kLanes,
+            r + 5 * kLanes,
+            r + 6 * kLanes,
+            r + 7 * kLanes,
+            nullptr,
+            nullptr,
+            statistics};
+  }
+  T* row_entropies() { return rows_.data() + 8 * kLanes; }
+  T* row_dentropies() { return rows_.data() + 9 * kLanes; }
+
+  void score(const Features<T>& f, Tile<T>& t) {
+    auto c = score_call();
+    p.score.stage->logits(f, t, c);
+  }
+  void biases(Tile<T>& t, int how_many = -1) {
+    const std::size_t n = how_many < 0 ? p.bias.size() : std::min(p.bias.size(), std::size_t(how_many));
+    for (std::size_t k = 0; k < n; ++k) {
+      Tile<T> save{saved[k].data(), kLanes, t.area};
+      auto c = bias_call(k);
+      p.bias[k].stage->apply(t, saved[k].empty() ? nullptr : &save, c);
+    }
+  }
+  /// What the mask says; fills `bits` if it says partial.
+  Cover look(const Area& a) {
+    const Cover c = p.mask ? p.mask->cover(a) : Cover::full;
+    if (c == Cover::partial) p.mask->visible(a, bits.data());
+    return c;
+  }
+  void drop(Tile<T>& t) const {
+    if (p.drops()) drop_tile(t, p.seed, p.keep_threshold);
+  }
+  /// Calls f(area, partial) for every tile of the block's queries that is not hidden throughout.
+  template <class F>
+  void each_tile(const Area& block, F f) {
+    const Range r = p.mask ? p.mask->keys(block) : Range{0, s.num_keys};
+    const int begin = std::max(r.begin, 0), end = std::min(r.end, s.num_keys);
+    const int tiles = end > begin ? (end - begin + p.tile_keys - 1) / p.tile_keys : 0;
+    const bool back = p.normalizer.stage->walk() == Walk::last_key_first;
+    Area a = block;
+    for (int t = 0; t < tiles; ++t) {
+      a.key = begin + (back ? tiles - 1 - t : t) * p.tile_keys;
+      a.keys = std::min(p.tile_keys, end - a.key);
+      const Cover c = look(a);
+      if (c != Cover::none) f(a, c == Cover::partial);
+    }
+  }
+  /// Cuts a partial tile into runs of queries that see one key: how a tile with non-finite numbers is walked, so that
+  /// no hidden pair is ever multiplied.
+  template <class F>
+  static void each_run(const Area& a, const std::uint64_t* seen, F f) {
+    for (int j = a.keys; j-- > 0;) {
+      for (int i = 0, n = 0; i < a.queries; i += n) {
+        const bool on = seen[j] >> i & 1;
+        for (n = 1; i + n < a.queries && bool(seen[j] >> (i + n) & 1) == on; ++n) {
+        }
+        if (!on) continue;
+        Area run = a;
+        run.key += j;
+        run.keys = 1;
+        run.query += i;
+        run.queries = n;
+        f(run);
+      }
+    }
+  }
+  /// Notes which rows of the block and, if used is given, which keys take part.
+  void see(const Area& a, bool partial, std::uint64_t& seen, char* used) const {
+    const std::uint64_t all = ~std::uint64_t(0) >> (kLanes - a.queries);
+    if (!partial) {
+      seen |= all;
+      if (used) std::memset(used + a.key, 1, std::size_t(a.keys));
+      return;
+    }
+    for (int j = 0; j < a.keys; ++j) {
+      const std::uint64_t b = bits[std::size_t(j)] & all;
+      seen |= b;
+      if (used && b) used[a.key + j] = 1;
+    }
+  }
+
+ private:
+  static constexpr std::size_t kRowNumbers = 10;
+  Call<T> call(std::size_t stage) { return {std::span<const Parameter<T>>(parts_[stage]), &scratch_}; }
+
+  std::vector<std::vector<Parameter<T>>> parts_;  // position, score, biases, normalizer
+  std::vector<T> scratch_, rows_;
+};
+
+/// Maps the keys of all (batch, key head) in parallel, kKeyPiece rows a task.
+template <class T>
+KeyRows<T> map_keys(const Problem<T>& p) {
+  constexpr int kKeyPiece = 512;
+  const AttendShape& s = p.shape;
+  KeyRows<T> r;
+  r.p = &p;
+  r.mid_width = p.position.stage ? p.position.stage->width(Side::key, s.key_dim) : 0;
+  r.out_width = p.score.stage->width(Side::key, r.mid_width ? r.mid_width : s.key_dim);
+  const std::size_t rows = std::size_t(s.batch_size) * s.num_kv_heads * s.num_keys;
+  r.mid_memory.resize(rows * r.mid_width);
+  r.out_memory.resize(rows * r.out_width);
+  if (!r.mid_width && !r.out_width) return r;
+  const int pieces = (s.num_keys + kKeyPiece - 1) / kKeyPiece;
+  parallel_for(std::int64_t(s.batch_size) * s.num_kv_heads * pieces, [&](std::int64_t t) {
+    const int piece = int(t % pieces), kv = int(t / pieces % s.num_kv_heads), b = int(t / pieces / s.num_kv_heads);
+    Task<T> k(p, false);
+    k.bind(b, kv * s.group(), nullptr);
+    Area area = k.head;
+    area.key = piece * kKeyPiece;
+    area.keys = std::min(kKeyPiece, s.num_keys - area.key);
+    auto writable = [](Matrix<const T> m) { return Matrix<T>{const_cast<T*>(m.data), m.rows, m.cols, m.stride}; };
+    if (r.mid_width) {
+      auto c = k.position_call();
+      p.position.stage->map(Side::key, r.in(b, kv).part(area.key, area.keys),
+                            writable(r.mid(b, kv)).part(area.key, area.keys), area, c);
+    }
+    if (r.out_width) {
+      auto c = k.score_call();
+      p.score.stage->map(Side::key, r.mid(b, kv).part(area.key, area.keys),
+                         writable(r.out(b, kv)).part(area.key, area.keys), area, c);
+    }
+  });
+  return r;
+}
+
+}  // namespace attune::engine
