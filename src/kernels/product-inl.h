@@ -1,0 +1,150 @@
+// The one product of attention: "broadcast A times vector B", c[m][n] (+)= sum_k a[m * am + k * ak] * b[k * bk + n].
+//
+// Rows of b and c are contiguous; a is read by scalar broadcast with any two strides, so nothing is ever packed or
+// transposed for it. All products of forward and backward are of this kind: S^T = K Q^T, O^T = V^T P^T, dV = P dO, ...
+// A block of rows x vectors of c stays in registers while k runs; the shape of the block is chosen per instruction set:
+// enough independent sums to hide the latency of the multiply-add (8 to 12 on AVX2, 16 and more on AVX-512), few enough
+// to leave registers for b and the broadcast. Each sum is taken in the order of k, so the result does not depend on the
+// block: a product cut in any way along m and n gives equal bits.
+// Included once per target (see dispatch.hpp).
+#if defined(ATTUNE_KERNELS_PRODUCT_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ATTUNE_KERNELS_PRODUCT_INL_H_
+#undef ATTUNE_KERNELS_PRODUCT_INL_H_
+#else
+#define ATTUNE_KERNELS_PRODUCT_INL_H_
+#endif
+
+#include "kernels/vector-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace attune::kernels::HWY_NAMESPACE {
+
+/// What happens to c.
+enum class Into {
+  overwrite,  // c = ab
+  add,        // c = c + ab
+  rescale,    // c = c * factor[n] + ab: the online softmax's correction, fused into the load of the accumulator
+  maximum     // c = ab, and maximum[n] = max(maximum[n], c[m][n]) over all m
+};
+
+/// Registers that one block may fill with sums.
+#if HWY_TARGET == HWY_AVX3
+constexpr int kMaxVectors = 4;
+constexpr int block_rows(int vectors) { return vectors == 4 ? 6 : vectors == 3 ? 8 : vectors == 2 ? 8 : 12; }
+#elif HWY_TARGET == HWY_NEON
+constexpr int kMaxVectors = 4;
+constexpr int block_rows(int vectors) { return vectors == 4 ? 6 : vectors == 3 ? 6 : 8; }
+#else  // 16 registers
+constexpr int kMaxVectors = 2;
+constexpr int block_rows(int vectors) { return vectors == 2 ? 6 : 12; }
+#endif
+
+/// kRows x kVectors registers of c. With kPartial the last vector has only `last` lanes in b and c.
+/// `lanes` points at factor or maximum for these columns (Into::rescale, Into::maximum), padded to whole vectors.
+template <int kRows, int kVectors, Into kInto, bool kPartial, class T>
+HWY_INLINE void product_block(int k, const T* HWY_RESTRICT a, std::ptrdiff_t am, std::ptrdiff_t ak,
+                              const T* HWY_RESTRICT b, std::ptrdiff_t bk, T* HWY_RESTRICT c, std::ptrdiff_t cm,
+                              [[maybe_unused]] T* lanes, [[maybe_unused]] int last) {
+  constexpr int kL = kLaneCount<T>;
+  const auto read = [&](const T* row, int j) HWY_ATTR {
+    if constexpr (kPartial) {
+      if (j == kVectors - 1) return load_first(row + j * kL, last);
+    }
+    return load(row + j * kL);
+  };
+  Vec<T> sum[kRows][kVectors];
+  ATTUNE_UNROLL for (int i = 0; i < kRows; ++i) {
+    ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j) {
+      if constexpr (kInto == Into::add) {
+        sum[i][j] = read(c + i * cm, j);
+      } else if constexpr (kInto == Into::rescale) {
+        sum[i][j] = hn::Mul(load(lanes + j * kL), read(c + i * cm, j));
+      } else {
+        sum[i][j] = zero<T>();
+      }
+    }
+  }
+  for (int e = 0; e < k; ++e) {
+    Vec<T> row[kVectors];
+    ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j) row[j] = read(b, j);
+    ATTUNE_UNROLL for (int i = 0; i < kRows; ++i) {
+      Vec<T> x = set(a[i * am]);
+      if constexpr (kVectors > 1) keep_in_register(x);
+      ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j) sum[i][j] = hn::MulAdd(x, row[j], sum[i][j]);
+    }
+    a += ak;
+    b += bk;
+  }
+  ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j) {
+    if constexpr (kInto == Into::maximum) {
+      Vec<T> top = load(lanes + j * kL);
+      ATTUNE_UNROLL for (int i = 0; i < kRows; ++i) top = hn::Max(top, sum[i][j]);
+      store(top, lanes + j * kL);
+    }
+  }
+  ATTUNE_UNROLL for (int i = 0; i < kRows; ++i) {
+    ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j) {
+      if (kPartial && j == kVectors - 1) {
+        store_first(sum[i][j], c + i * cm + j * kL, last);
+      } else {
+        store(sum[i][j], c + i * cm + j * kL);
+      }
+    }
+  }
+}
+
+/// All m rows of kVectors columns of vectors: full blocks, then 4, 2 and 1 rows.
+template <int kVectors, Into kInto, bool kPartial, class T>
+HWY_NOINLINE void product_columns(int m, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b,
+                                  std::ptrdiff_t bk, T* c, std::ptrdiff_t cm, T* lanes, int last) {
+  constexpr int kRows = block_rows(kVectors);
+  int i = 0;
+  for (; i + kRows <= m; i += kRows)
+    product_block<kRows, kVectors, kInto, kPartial>(k, a + i * am, am, ak, b, bk, c + i * cm, cm, lanes, last);
+  if constexpr (kRows > 4) {
+    for (; i + 4 <= m; i += 4)
+      product_block<4, kVectors, kInto, kPartial>(k, a + i * am, am, ak, b, bk, c + i * cm, cm, lanes, last);
+  }
+  for (; i + 2 <= m; i += 2)
+    product_block<2, kVectors, kInto, kPartial>(k, a + i * am, am, ak, b, bk, c + i * cm, cm, lanes, last);
+  if (i < m) product_block<1, kVectors, kInto, kPartial>(k, a + i * am, am, ak, b, bk, c + i * cm, cm, lanes, last);
+}
+
+/// c[m][n] (+)= sum_k a[m * am + k * ak] * b[k * bk + n]; b, c are read and written at columns 0 .. n-1 only.
+/// lanes: factor [n] or maximum [n], padded to whole vectors; null for overwrite and add.
+template <Into kInto, class T>
+HWY_INLINE void product_into(int m, int n, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b,
+                             std::ptrdiff_t bk, T* c, std::ptrdiff_t cm, T* lanes = nullptr) {
+  constexpr int kL = kLaneCount<T>;
+  int j = 0;  // columns done
+  while (j < n) {
+    const int vectors = (n - j + kL - 1) / kL;
+    // Two even halves rather than a full block and a thin one: thin blocks wait for loads.
+    const int take = vectors <= kMaxVectors ? vectors : vectors < 2 * kMaxVectors ? (vectors + 1) / 2 : kMaxVectors;
+    const int columns = take * kL < n - j ? take * kL : n - j;
+    const int last = columns - (take - 1) * kL;
+    T* l = lanes ? lanes + j : nullptr;
+#define ATTUNE_COLUMNS(V)                                                             \
+  if (last == kL) {                                                                   \
+    product_columns<V, kInto, false>(m, k, a, am, ak, b + j, bk, c + j, cm, l, last); \
+  } else {                                                                            \
+    product_columns<V, kInto, true>(m, k, a, am, ak, b + j, bk, c + j, cm, l, last);  \
+  }
+    if (take == 1) {
+      ATTUNE_COLUMNS(1)
+    } else if (take == 2 || kMaxVectors == 2) {
+      ATTUNE_COLUMNS(2)
+    } else if (take == 3) {
+      ATTUNE_COLUMNS((kMaxVectors > 2 ? 3 : 2))
+    } else {
+      ATTUNE_COLUMNS((kMaxVectors > 2 ? 4 : 2))
+    }
+#undef ATTUNE_COLUMNS
+    j += columns;
+  }
+}
+
+}  // namespace attune::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // toggle

@@ -1,0 +1,21 @@
+// Products of small matrices that lie anywhere, for the instruction set of this machine: see product-inl.h.
+#pragma once
+#include <cstddef>
+
+namespace attune::kernels {
+
+/// c[m][n] += sum_k a[m * am + k * ak] * b[k * bk + n]. Rows of c lie cm apart. Any extents, 0 included; only the given
+/// extents are read and written. c overlaps neither a nor b. The bits of a result depend on its own row of a and
+/// column of b alone, not on how the matrix is cut.
+void add_product(int m, int n, int k, const float* a, std::ptrdiff_t am, std::ptrdiff_t ak, const float* b,
+                 std::ptrdiff_t bk, float* c, std::ptrdiff_t cm);
+void add_product(int m, int n, int k, const double* a, std::ptrdiff_t am, std::ptrdiff_t ak, const double* b,
+                 std::ptrdiff_t bk, double* c, std::ptrdiff_t cm);
+
+/// The same with =: what c held is not read.
+void product(int m, int n, int k, const float* a, std::ptrdiff_t am, std::ptrdiff_t ak, const float* b,
+             std::ptrdiff_t bk, float* c, std::ptrdiff_t cm);
+void product(int m, int n, int k, const double* a, std::ptrdiff_t am, std::ptrdiff_t ak, const double* b,
+             std::ptrdiff_t bk, double* c, std::ptrdiff_t cm);
+
+}  // namespace attune::kernels
