@@ -1,0 +1,81 @@
+// The plain path: scaled dot product, softmax, every key visible or causal, with no stage calls.
+//
+//   forward   S = scale * K Q^T [keys][queries],  P = exp(S - max),  out = (V^T P / sum)^T,  lse = max + log(sum)
+//   backward  P = exp(S - lse),  dP = V dout^T,  dS = P (dP - delta),  delta = rowsum(dout * out) - dlse,
+//             dV += P dout,  dK += scale * dS Q,  dQ += scale * dS^T K
+//
+// FlashAttention-2 (arXiv:2307.08691) for the order of the tiles, turned so that queries lie in the vector lanes: the
+// softmax's statistics need no horizontal sums, and K and V are read where they lie. P is kept in powers of two:
+// scale * log2(e) is folded into Q.
+//
+// NaN and infinity of a key, value, query or dout reach no pair that does not see them. A row that sees no key has
+// out 0, lse -inf and gradients 0. Callers hold a FlushDenormals (denormals.hpp) around their tasks.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace attune::kernels {
+
+/// One block of queries of one head against all keys of its key head. Rows are contiguous; strides are in elements
+/// from row to row. queries <= plain_block_queries().
+template <class T>
+struct PlainForward {
+  const T* query = nullptr;  // [queries][head_dim]
+  std::ptrdiff_t query_stride = 0;
+  const T* key = nullptr;  // [num_keys][head_dim]
+  std::ptrdiff_t key_stride = 0;
+  const T* value = nullptr;  // [num_keys][value_dim]
+  std::ptrdiff_t value_stride = 0;
+  T* out = nullptr;  // [queries][value_dim], overwritten
+  std::ptrdiff_t out_stride = 0;
+  T* lse = nullptr;  // [queries] contiguous, nats; may be null
+  int queries = 0, num_keys = 0, head_dim = 0, value_dim = 0;
+  T scale = 1;
+  bool causal = false;
+  int position = 0;  // causal: row i sees key j iff j <= position + i; may be negative
+};
+
+/// One (batch, key head): all its query heads, whole sequences. Gradients are added to (+=); null is not computed.
+template <class T>
+struct PlainBackward {
+  const T* query = nullptr;                         // [group][num_queries][head_dim]
+  std::ptrdiff_t query_stride = 0, query_head = 0;  // elements from row to row, from head to head
+  const T* key = nullptr;                           // [num_keys][head_dim]
+  std::ptrdiff_t key_stride = 0;
+  const T* value = nullptr;  // [num_keys][value_dim]
+  std::ptrdiff_t value_stride = 0;
+  const T* out = nullptr;  // [group][num_queries][value_dim]
+  std::ptrdiff_t out_stride = 0, out_head = 0;
+  const T* dout = nullptr;  // [group][num_queries][value_dim]
+  std::ptrdiff_t dout_stride = 0, dout_head = 0;
+  const T* lse = nullptr;  // [group][num_queries], rows contiguous, heads lse_head apart, nats
+  std::ptrdiff_t lse_head = 0;
+  const T* dlse = nullptr;  // [group][num_queries] with lse_head, or null: gradient of the loss with respect to lse
+  T* dquery = nullptr;      // [group][num_queries][head_dim]
+  std::ptrdiff_t dquery_stride = 0, dquery_head = 0;
+  T* dkey = nullptr;  // [num_keys][head_dim]
+  std::ptrdiff_t dkey_stride = 0;
+  T* dvalue = nullptr;  // [num_keys][value_dim]
+  std::ptrdiff_t dvalue_stride = 0;
+  int group = 1, num_queries = 0, num_keys = 0, head_dim = 0, value_dim = 0;
+  T scale = 1;
+  bool causal = false;
+  int position = 0;  // as in PlainForward, of row 0 of every head
+};
+
+/// Most queries that one call of plain_forward takes; whole blocks run fastest. Depends on the target and the widths.
+template <class T>
+int plain_block_queries(int head_dim, int value_dim, bool causal);
+
+/// Bytes of workspace that a call needs; any alignment of 64. Contents need not be kept between calls.
+template <class T>
+std::size_t plain_forward_workspace(int head_dim, int value_dim);
+template <class T>
+std::size_t plain_backward_workspace(int num_queries, int head_dim, int value_dim);
+
+void plain_forward(const PlainForward<float>&, std::byte* workspace);
+void plain_forward(const PlainForward<double>&, std::byte* workspace);
+void plain_backward(const PlainBackward<float>&, std::byte* workspace);
+void plain_backward(const PlainBackward<double>&, std::byte* workspace);
+
+}  // namespace attune::kernels
