@@ -82,11 +82,11 @@ void advance(Sentence& sentence, std::vector<Candidate> candidates, std::int64_t
   }
   sentence.running = std::move(running);
 
-  // A running log-probability can only fall, and its penalty is largest at the greatest length (with the end token):
-  // this bounds what it may still become.
+  // A running log-probability can only fall, and its penalty is largest at the greatest length: this bounds what it may
+  // still become.
   double bound = -std::numeric_limits<double>::infinity(), best = bound;
   for (const Hypothesis& h : sentence.running)
-    bound = std::max(bound, h.log_prob / penalty(std::size_t(max_length) + 1, options.length_penalty));
+    bound = std::max(bound, h.log_prob / penalty(std::size_t(max_length), options.length_penalty));
   for (const Hypothesis& h : sentence.ended) best = std::max(best, h.score);
   const bool full = !sentence.running.empty() && std::int64_t(sentence.running[0].ids.size()) >= max_length;
   sentence.done = sentence.running.empty() || full || int(sentence.ended.size()) >= options.beam_size || best >= bound;

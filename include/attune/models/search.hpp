@@ -39,7 +39,7 @@ struct Hypothesis {
 /// Searches for a continuation of `begin` for every sentence.
 ///
 /// decoder      holds one row a sentence at first, nothing written yet
-/// max_lengths  [sentences] the most ids that a translation may have, each at least 1
+/// max_lengths  [sentences] the most tokens that are written, the end token included; each at least 1
 /// returns      for each sentence up to beam_size hypotheses, best score first, at least one
 /// Edge         beam_size 1 takes the largest logit (the first of equals) at every step. A sentence's beam search ends
 ///              when beam_size hypotheses have ended, or when nothing that runs can still overtake the best of them.

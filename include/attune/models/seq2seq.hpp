@@ -76,7 +76,7 @@ class Seq2SeqTransformer : public nn::Module {
                 Seq2SeqAttention* seen = nullptr) const;
 
   /// Decodes the sources with a cache. In evaluation mode or not, nothing is dropped and nothing recorded.
-  /// A translation has at most length_ratio * (source tokens) + length_extra ids.
+  /// At most length_ratio * (source tokens) + length_extra tokens are written, the end token included.
   std::vector<std::vector<Hypothesis>> translate(const Ids& source, const SearchOptions& search = {},
                                                  double length_ratio = 1.6, std::int64_t length_extra = 10);
 
