@@ -8,6 +8,7 @@
 
 #include "attention/call.hpp"
 #include "attention/task.hpp"
+#include "attune/attention/dropout.hpp"
 #include "attune/base/error.hpp"
 
 namespace attune {
@@ -156,7 +157,7 @@ Problem<T> make_problem(const AttendShape& s, const AttendOptions& o) {
   for (std::size_t i = 0; i < o.bias.size(); ++i) bind(p.bias[i], o.bias[i].template on<T>());
   p.mask = o.mask.get();
   bind(p.normalizer, o.normalizer.template on<T>());
-  if (o.dropout_p > 0) p.keep_threshold = keep_threshold(o.dropout_p);
+  if (o.dropout_p > 0) p.keep_threshold = dropout_threshold(o.dropout_p);
   p.seed = o.seed;
   return p;
 }

@@ -6,6 +6,7 @@
 #include "attune/base/error.hpp"
 #include "attune/base/parallel.hpp"
 #include "kernels/plain_attention.hpp"
+#include "kernels/tile_plan.hpp"
 
 namespace attune {
 
@@ -27,17 +28,19 @@ Explanation explain(const AttendShape& s, DType dtype, const AttendOptions& o) {
     e.path = "plain";
     e.why = "scaled dot, full or causal, softmax: one fused kernel without any stage call";
     const bool causal = bool(o.mask);
-    const auto plan = kernels::tile_plan(dtype == DType::float64, s.key_dim, s.value_dim, causal);
-    e.tile_queries = plan.forward_queries;
-    e.tile_keys = plan.forward_keys;
-    e.forward_bytes +=
-        threads * std::int64_t(dtype == DType::float64 ? kernels::plain_forward_bytes<double>(s.key_dim, s.value_dim)
-                                                       : kernels::plain_forward_bytes<float>(s.key_dim, s.value_dim));
-    e.backward_bytes +=
-        threads *
-        std::int64_t(dtype == DType::float64
-                         ? kernels::plain_backward_bytes<double>(s.num_queries, s.num_keys, s.key_dim, s.value_dim)
-                         : kernels::plain_backward_bytes<float>(s.num_queries, s.num_keys, s.key_dim, s.value_dim));
+    auto plan = [&](auto t) {
+      using T = decltype(t);
+      const kernels::TilePlan tile = kernels::forward_plan<T>(s.key_dim, s.value_dim, causal);
+      e.tile_queries = tile.queries;
+      e.tile_keys = tile.keys;
+      e.forward_bytes += threads * std::int64_t(kernels::plain_forward_workspace<T>(s.key_dim, s.value_dim));
+      e.backward_bytes +=
+          threads * std::int64_t(kernels::plain_backward_workspace<T>(s.num_queries, s.key_dim, s.value_dim));
+    };
+    if (dtype == DType::float64)
+      plan(double{});
+    else
+      plan(float{});
     return e;
   }
   e.path = "stages";

@@ -93,7 +93,7 @@ void drop_tile(Tile<T>& x, std::uint64_t seed, std::uint32_t keep_threshold) {
   if constexpr (kHasKernel<T>) {
     kernels::drop(x.data, x.stride, seed, a.batch, a.head, a.query, a.queries, a.key, a.keys, keep_threshold);
   } else {
-    const T up = T(65536.0 / keep_threshold);
+    const T up = T(dropout_scale(keep_threshold));
     each(x, [&](T& v, int i, int j) { v = kept(seed, a.batch, a.head, i, j, keep_threshold) ? v * up : T(0); });
   }
 }

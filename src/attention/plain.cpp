@@ -1,0 +1,117 @@
+// The plain path: scaled dot, full or causal, softmax. No stage is called; the kernels do whole blocks.
+// Statistics and the entropy come from a pass of the stages that leaves the product with the values out: so they change
+// no bit of the result.
+#include <memory>
+#include <new>
+
+#include "attention/call.hpp"
+#include "attune/attention/mask/causal.hpp"
+#include "attune/base/parallel.hpp"
+#include "kernels/denormals.hpp"
+#include "kernels/plain_attention.hpp"
+
+namespace attune::engine {
+namespace {
+
+/// This thread's memory for kernels, kept between calls: 64-byte aligned, at least n bytes, contents undefined.
+std::byte* workspace(std::size_t n) {
+  struct Free {
+    void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t(64)); }
+  };
+  thread_local std::unique_ptr<std::byte[], Free> memory;
+  thread_local std::size_t size = 0;
+  if (size < n) {
+    memory.reset();
+    size = 0;
+    memory.reset(static_cast<std::byte*>(::operator new[](n, std::align_val_t(64))));
+    size = n;
+  }
+  return memory.get();
+}
+
+}  // namespace
+
+std::string why_not_plain(const AttendOptions& o) {
+  if (o.position) return "position " + std::string(o.position.name()) + " maps queries and keys";
+  if (!o.score.as<ScaledDot>()) return "score " + std::string(o.score.name()) + " is not scaled_dot";
+  if (!o.bias.empty()) return "bias " + std::string(o.bias[0].name()) + " changes logits";
+  if (o.mask && !o.mask.as<Causal>()) return "mask " + std::string(o.mask.name()) + " is not causal";
+  if (!o.normalizer.as<Softmax>()) return "normalizer " + std::string(o.normalizer.name()) + " is not softmax";
+  if (o.dropout_p > 0) return "dropout changes weights";
+  return "";
+}
+bool is_plain(const AttendOptions& o) { return why_not_plain(o).empty(); }
+
+template <class T>
+void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardResult<T>& result) {
+  const AttendShape& s = p.shape;
+  const bool causal = bool(o.mask);
+  const T scale = T(o.score.as<ScaledDot>()->scale_of(s));
+  const int block = kernels::plain_block_queries<T>(s.key_dim, s.value_dim, causal);
+  const int blocks = (s.num_queries + block - 1) / block;
+  const std::size_t bytes = kernels::plain_forward_workspace<T>(s.key_dim, s.value_dim);
+  // One head's blocks side by side: threads share its keys in cache. The longest block of a causal head first.
+  parallel_for(std::int64_t(s.batch_size) * s.num_heads * blocks, [&](std::int64_t t) {
+    const kernels::FlushDenormals here;
+    const int q = (blocks - 1 - int(t % blocks)) * block, h = int(t / blocks % s.num_heads),
+              b = int(t / blocks / s.num_heads);
+    const int n = std::min(block, s.num_queries - q), kv = h / s.group();
+    const Matrix<const T> query = p.query.matrix(b, h, q, n, s.query_dim),
+                          key = p.key.matrix(b, kv, 0, s.num_keys, s.key_dim),
+                          value = p.value.matrix(b, kv, 0, s.num_keys, s.value_dim);
+    const Matrix<T> out = result.out.matrix(b, h, q, n, s.value_dim);
+    kernels::PlainForward<T> call;
+    call.query = query.data, call.query_stride = query.stride;
+    call.key = key.data, call.key_stride = key.stride;
+    call.value = value.data, call.value_stride = value.stride;
+    call.out = out.data, call.out_stride = out.stride;
+    if (result.lse) call.lse = result.lse + (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries + q;
+    call.queries = n, call.num_keys = s.num_keys, call.head_dim = s.key_dim, call.value_dim = s.value_dim;
+    call.scale = scale, call.causal = causal, call.position = q + p.offset[std::size_t(b)];
+    kernels::plain_forward(call, workspace(bytes));
+  });
+  if (result.statistics || result.entropy) {
+    forward(p, ForwardResult<T>{.entropy = result.entropy, .statistics = result.statistics});
+  }
+}
+
+template <class T>
+void plain_backward(const Problem<T>& p, const AttendOptions& o, const BackwardInputs<T>& in,
+                    const BackwardResult<T>& result) {
+  const AttendShape& s = p.shape;
+  const T scale = T(o.score.as<ScaledDot>()->scale_of(s));
+  const std::size_t bytes = kernels::plain_backward_workspace<T>(s.num_queries, s.key_dim, s.value_dim);
+  parallel_for(std::int64_t(s.batch_size) * s.num_kv_heads, [&](std::int64_t t) {
+    const kernels::FlushDenormals here;
+    const int kv = int(t % s.num_kv_heads), b = int(t / s.num_kv_heads), h = kv * s.group();
+    const std::ptrdiff_t row = (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries;
+    kernels::PlainBackward<T> call;
+    call.query = p.query.matrix(b, h, 0, 1, 1).data, call.query_stride = p.query.row, call.query_head = p.query.head;
+    call.key = p.key.matrix(b, kv, 0, 1, 1).data, call.key_stride = p.key.row;
+    call.value = p.value.matrix(b, kv, 0, 1, 1).data, call.value_stride = p.value.row;
+    call.out = in.out.matrix(b, h, 0, 1, 1).data, call.out_stride = in.out.row, call.out_head = in.out.head;
+    call.dout = in.dout.matrix(b, h, 0, 1, 1).data, call.dout_stride = in.dout.row, call.dout_head = in.dout.head;
+    call.lse = in.lse + row, call.lse_head = s.num_queries;
+    if (in.dlse) call.dlse = in.dlse + row;
+    if (result.query.data) {
+      call.dquery = result.query.matrix(b, h, 0, 1, 1).data;
+      call.dquery_stride = result.query.row, call.dquery_head = result.query.head;
+    }
+    if (result.key.data) call.dkey = result.key.matrix(b, kv, 0, 1, 1).data, call.dkey_stride = result.key.row;
+    if (result.value.data)
+      call.dvalue = result.value.matrix(b, kv, 0, 1, 1).data, call.dvalue_stride = result.value.row;
+    call.group = s.group(), call.num_queries = s.num_queries, call.num_keys = s.num_keys;
+    call.head_dim = s.key_dim, call.value_dim = s.value_dim, call.scale = scale;
+    call.causal = bool(o.mask), call.position = p.offset[std::size_t(b)];
+    kernels::plain_backward(call, workspace(bytes));
+  });
+}
+
+template void plain_forward<float>(const Problem<float>&, const AttendOptions&, const ForwardResult<float>&);
+template void plain_forward<double>(const Problem<double>&, const AttendOptions&, const ForwardResult<double>&);
+template void plain_backward<float>(const Problem<float>&, const AttendOptions&, const BackwardInputs<float>&,
+                                    const BackwardResult<float>&);
+template void plain_backward<double>(const Problem<double>&, const AttendOptions&, const BackwardInputs<double>&,
+                                     const BackwardResult<double>&);
+
+}  // namespace attune::engine
