@@ -18,33 +18,39 @@ namespace {
 template <class T>
 class BackwardTask {
  public:
-  BackwardTask(const Problem<T>& problem, const BackwardInputs<T>& inputs, const BackwardResult<T>& result)
-      : p_(problem), s_(problem.shape), in_(inputs), result_(result), k_(problem, true) {}
+  /// Begins another call; a thread keeps one task.
+  void reset(const Problem<T>& problem, const BackwardInputs<T>& inputs, const BackwardResult<T>& result) {
+    p_ = &problem;
+    s_ = &problem.shape;
+    in_ = &inputs;
+    result_ = &result;
+    k_.reset(problem, true);
+  }
 
   /// first_slot: gradient slots of the group's heads, slot_size numbers each.
   void run(const KeyRows<T>& keys, int b, int kv, T* first_slot, std::ptrdiff_t slot_size) {
     key_rows_ = keys.out(b, kv);
-    values_ = p_.value.matrix(b, kv, 0, s_.num_keys, s_.value_dim);
-    const Matrix<T> dkey = wanted(result_.key, b, kv, s_.num_keys, s_.key_dim, dkey_memory_);
+    values_ = p_->value.matrix(b, kv, 0, s_->num_keys, s_->value_dim);
+    const Matrix<T> dkey = wanted(result_->key, b, kv, s_->num_keys, s_->key_dim, dkey_memory_);
     // Keys that no stage maps take their gradient where it belongs; others in memory of their own, mapped back at the
     // end.
     const bool mapped = keys.mid_width || keys.out_width;
     if (mapped)
-      dkey_rows_ = zeroed(dfeature_memory_, s_.num_keys, key_rows_.cols);
+      dkey_rows_ = zeroed(dfeature_memory_, s_->num_keys, key_rows_.cols);
     else
       dkey_rows_ = dkey;
-    if (result_.value.data) dvalue_ = result_.value.matrix(b, kv, 0, s_.num_keys, s_.value_dim);
-    used_keys_.assign(std::size_t(s_.num_keys), 0);
+    if (result_->value.data) dvalue_ = result_->value.matrix(b, kv, 0, s_->num_keys, s_->value_dim);
+    used_keys_.assign(std::size_t(s_->num_keys), 0);
 
-    for (int h = kv * s_.group(); h < (kv + 1) * s_.group(); ++h) {
-      k_.bind(b, h, first_slot + (h - kv * s_.group()) * slot_size);
-      for (int q = 0; q < s_.num_queries; q += p_.tile_queries) run_block(q);
+    for (int h = kv * s_->group(); h < (kv + 1) * s_->group(); ++h) {
+      k_.bind(b, h, first_slot + (h - kv * s_->group()) * slot_size);
+      for (int q = 0; q < s_->num_queries; q += p_->tile_queries) run_block(q);
     }
     if (!mapped) return;
-    k_.bind(b, kv * s_.group(), first_slot);
+    k_.bind(b, kv * s_->group(), first_slot);
     Area area = k_.head;
     area.key = 0;
-    area.keys = s_.num_keys;
+    area.keys = s_->num_keys;
     map_backward(Side::key, keys.in(b, kv), keys.mid(b, kv), keys.mid_width > 0, keys.out_width > 0, dkey_rows_, area,
                  dkey, used_keys_);
   }
@@ -53,13 +59,13 @@ class BackwardTask {
   void run_block(int q) {
     Area block = k_.head;
     block.query = q;
-    block.queries = n_ = std::min(p_.tile_queries, s_.num_queries - q);
+    block.queries = n_ = std::min(p_->tile_queries, s_->num_queries - q);
     query_ = q;
-    const std::size_t row = (std::size_t(block.batch) * s_.num_heads + block.head) * s_.num_queries + q;
+    const std::size_t row = (std::size_t(block.batch) * s_->num_heads + block.head) * s_->num_queries + q;
     k_.map_queries(block, queries_);
-    dout_ = in_.dout.matrix(block.batch, block.head, q, n_, s_.value_dim);
-    const Matrix<const T> out = in_.out.matrix(block.batch, block.head, q, n_, s_.value_dim);
-    dout_lanes_.resize(std::size_t(s_.value_dim) * kLanes);
+    dout_ = in_->dout.matrix(block.batch, block.head, q, n_, s_->value_dim);
+    const Matrix<const T> out = in_->out.matrix(block.batch, block.head, q, n_, s_->value_dim);
+    dout_lanes_.resize(std::size_t(s_->value_dim) * kLanes);
     transpose_rows(dout_, dout_lanes_.data(), kLanes);
     dlanes_.assign(queries_.lanes.size(), T(0));
     clean_ = all_finite(queries_.out) && all_finite(dout_);
@@ -68,17 +74,17 @@ class BackwardTask {
     Rows<T> r = k_.row_numbers(n_, false);
     T *entropy = k_.row_entropies(), *dentropy = k_.row_dentropies();
     for (int i = 0; i < n_; ++i) {
-      if (in_.lse[row + i] == kHidden<T>) continue;
-      r.stat[i] = in_.lse[row + i];
-      r.delta[i] = dot_row(dout_[i], out[i], s_.value_dim);
+      if (in_->lse[row + i] == kHidden<T>) continue;
+      r.stat[i] = in_->lse[row + i];
+      r.delta[i] = dot_row(dout_[i], out[i], s_->value_dim);
       // lse is an output too: d lse / d logit = p, the same shape as -delta's.
-      if (in_.dlse) r.delta[i] -= in_.dlse[row + i];
-      if (in_.dentropy) {
-        entropy[i] = in_.entropy[row + i];
-        dentropy[i] = in_.dentropy[row + i];
+      if (in_->dlse) r.delta[i] -= in_->dlse[row + i];
+      if (in_->dentropy) {
+        entropy[i] = in_->entropy[row + i];
+        dentropy[i] = in_->dentropy[row + i];
       }
     }
-    if (in_.dentropy) {
+    if (in_->dentropy) {
       r.entropy = entropy;
       r.dentropy = dentropy;
     }
@@ -94,14 +100,14 @@ class BackwardTask {
           tile(a, partial ? k_.bits.data() : nullptr, r, sweep);
       });
     };
-    if (p_.normalizer.stage->sweeps()) pass(true);
+    if (p_->normalizer.stage->sweeps()) pass(true);
     auto call = k_.normalizer_call();
-    p_.normalizer.stage->begin_backward(r, call);
+    p_->normalizer.stage->begin_backward(r, call);
     pass(false);
 
     const Matrix<T> dfeatures = Task<T>::room(dquery_rows_, n_, queries_.out.cols);
     transpose_lanes(dlanes_.data(), kLanes, dfeatures);
-    const Matrix<T> dquery = wanted(result_.query, block.batch, block.head, n_, s_.query_dim, dquery_memory_, q);
+    const Matrix<T> dquery = wanted(result_->query, block.batch, block.head, n_, s_->query_dim, dquery_memory_, q);
     used_queries_.resize(std::size_t(n_));
     for (int i = 0; i < n_; ++i) used_queries_[std::size_t(i)] = char(seen >> i & 1);
     map_backward(Side::query, queries_.in, queries_.mid, queries_.mid_mapped, queries_.out_mapped, dfeatures, block,
@@ -122,29 +128,29 @@ class BackwardTask {
     // dprobs = value dout^T
     for (int j = 0; j < a.keys; ++j) std::fill(dp[j], dp[j] + a.queries, T(0));
     const Matrix<const T> v = values_.part(a.key, a.keys);
-    add_product(a.keys, a.queries, s_.value_dim, v.data, v.stride, 1, static_cast<const T*>(dout_lanes_.data() + i0),
+    add_product(a.keys, a.queries, s_->value_dim, v.data, v.stride, 1, static_cast<const T*>(dout_lanes_.data() + i0),
                 kLanes, dp.data, kLanes);
     k_.drop(dp);
     auto call = k_.normalizer_call();
     if (sweep) {
-      p_.normalizer.stage->sweep(x, dp, part, call);
+      p_->normalizer.stage->sweep(x, dp, part, call);
       return;
     }
-    p_.normalizer.stage->backward(x, dp, part, call);
-    if (result_.value.data) {  // dvalue += dropped probs . dout
+    p_->normalizer.stage->backward(x, dp, part, call);
+    if (result_->value.data) {  // dvalue += dropped probs . dout
       k_.drop(x);
       const Matrix<const T> d = dout_.part(i0, a.queries);
-      add_product(a.keys, s_.value_dim, a.queries, static_cast<const T*>(x.data), kLanes, 1, d.data, d.stride,
+      add_product(a.keys, s_->value_dim, a.queries, static_cast<const T*>(x.data), kLanes, 1, d.data, d.stride,
                   dvalue_[a.key], dvalue_.stride);
     }
-    for (std::size_t m = p_.bias.size(); m-- > 0;) {
+    for (std::size_t m = p_->bias.size(); m-- > 0;) {
       Tile<T> save{k_.saved[m].data(), kLanes, a};
       auto c = k_.bias_call(m);
-      p_.bias[m].stage->backward(k_.saved[m].empty() ? nullptr : &save, dp, c);
+      p_->bias[m].stage->backward(k_.saved[m].empty() ? nullptr : &save, dp, c);
     }
     auto c = k_.score_call();
-    p_.score.stage->backward(f, dp, {{dlanes_.data() + i0, width, a.queries, kLanes}, dkey_rows_.part(a.key, a.keys)},
-                             c);
+    p_->score.stage->backward(f, dp, {{dlanes_.data() + i0, width, a.queries, kLanes}, dkey_rows_.part(a.key, a.keys)},
+                              c);
   }
 
   /// dfeatures -> din through score and position. Rows that took part in no visible pair are left out: their features
@@ -166,7 +172,7 @@ class BackwardTask {
       }
       if (out_mapped) {
         auto c = k_.score_call();
-        p_.score.stage->map_backward(side, mid.part(begin, n), dfeatures.part(begin, n), dmid.part(begin, n), part, c);
+        p_->score.stage->map_backward(side, mid.part(begin, n), dfeatures.part(begin, n), dmid.part(begin, n), part, c);
       } else {
         for (int i = begin; i < begin + n; ++i) {
           for (int d = 0; d < dfeatures.cols; ++d) dmid[i][d] += dfeatures[i][d];
@@ -174,7 +180,7 @@ class BackwardTask {
       }
       if (mid_mapped) {
         auto c = k_.position_call();
-        p_.position.stage->map_backward(side, in.part(begin, n), dmid.part(begin, n), din.part(begin, n), part, c);
+        p_->position.stage->map_backward(side, in.part(begin, n), dmid.part(begin, n), din.part(begin, n), part, c);
       }
     }
   }
@@ -189,10 +195,10 @@ class BackwardTask {
     return g.data ? g.matrix(b, h, first, rows, cols) : zeroed(memory, rows, cols);
   }
 
-  const Problem<T>& p_;
-  const AttendShape& s_;
-  const BackwardInputs<T>& in_;
-  const BackwardResult<T>& result_;
+  const Problem<T>* p_ = nullptr;
+  const AttendShape* s_ = nullptr;
+  const BackwardInputs<T>* in_ = nullptr;
+  const BackwardResult<T>* result_ = nullptr;
   Task<T> k_;
   typename Task<T>::QueryRows queries_;
   Matrix<const T> key_rows_, values_, dout_;
@@ -255,7 +261,8 @@ void backward(const Problem<T>& problem, const BackwardInputs<T>& inputs, const 
   const KeyRows<T> keys = map_keys(p);
   auto run = [&](int b, int kv) {
     const kernels::FlushDenormals here;
-    BackwardTask<T> task(p, inputs, result);
+    thread_local BackwardTask<T> task;
+    task.reset(p, inputs, result);
     task.run(keys, b, kv, slots.data() + (std::ptrdiff_t(b) * s.num_heads + kv * s.group()) * slot_size, slot_size);
   };
   switch (chain_of(p)) {

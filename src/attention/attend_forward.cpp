@@ -16,26 +16,31 @@ namespace {
 template <class T>
 class ForwardBlock {
  public:
-  ForwardBlock(const Problem<T>& problem, const ForwardResult<T>& result)
-      : p_(problem), result_(result), k_(problem, false), out_(std::size_t(problem.shape.value_dim) * kLanes) {}
+  /// Begins another call; a thread keeps one block.
+  void reset(const Problem<T>& problem, const ForwardResult<T>& result) {
+    p_ = &problem;
+    result_ = &result;
+    k_.reset(problem, false);
+    out_.resize(std::size_t(problem.shape.value_dim) * kLanes);
+  }
 
   void run(const KeyRows<T>& keys, int b, int h, int query) {
-    const AttendShape& s = p_.shape;
+    const AttendShape& s = p_->shape;
     k_.bind(b, h, nullptr);
     Area block = k_.head;
     block.query = query;
-    block.queries = std::min(p_.tile_queries, s.num_queries - query);
+    block.queries = std::min(p_->tile_queries, s.num_queries - query);
     n_ = block.queries;
     query_ = query;
-    values_ = p_.value.matrix(b, block.kv_head, 0, s.num_keys, s.value_dim);
+    values_ = p_->value.matrix(b, block.kv_head, 0, s.num_keys, s.value_dim);
     k_.map_queries(block, queries_);
     const Matrix<const T> key_rows = keys.out(b, block.kv_head);
-    Rows<T> r = k_.row_numbers(n_, result_.statistics != nullptr || result_.entropy != nullptr);
+    Rows<T> r = k_.row_numbers(n_, result_->statistics != nullptr || result_->entropy != nullptr);
     std::fill(out_.begin(), out_.end(), T(0));
     seen_ = 0;
     clear_statistics();
     auto call = k_.normalizer_call();
-    const bool whole = p_.normalizer.stage->walk() == Walk::whole_rows;
+    const bool whole = p_->normalizer.stage->walk() == Walk::whole_rows;
     strip_.clear();
     strip_bits_.clear();
     strip_tiles_.clear();
@@ -45,9 +50,9 @@ class ForwardBlock {
       Tile<T> x{whole ? &strip_[strip_.size() - std::size_t(a.keys) * kLanes] : k_.x.data(), kLanes, a};
       const std::uint64_t* bits = partial ? k_.bits.data() : nullptr;
       k_.score({{queries_.lanes.data(), queries_.out.cols, n_, kLanes}, {}, key_rows.part(a.key, a.keys)}, x);
-      if (result_.statistics) note_scores(x, bits);
+      if (result_->statistics) note_scores(x, bits);
       k_.biases(x);
-      if (result_.statistics) note_logits(x, bits);
+      if (result_->statistics) note_logits(x, bits);
       if (bits) hide_tile(x, bits);
       k_.see(a, partial, seen_, nullptr);
       if (whole) {
@@ -55,7 +60,7 @@ class ForwardBlock {
         strip_tiles_.push_back({a, partial});
         return;
       }
-      p_.normalizer.stage->forward(x, r, call);
+      p_->normalizer.stage->forward(x, r, call);
       scale_lanes(out_.data(), kLanes, s.value_dim, n_, r.factor);
       add_value(x, bits);
     });
@@ -64,14 +69,14 @@ class ForwardBlock {
       all.key = 0;
       all.keys = int(strip_bits_.size());
       Tile<T> x{strip_.data(), kLanes, all};
-      p_.normalizer.stage->forward(x, r, call);
+      p_->normalizer.stage->forward(x, r, call);
       int j = 0;
       for (const auto& [a, partial] : strip_tiles_) {
         add_value({x[j], kLanes, a}, partial ? &strip_bits_[std::size_t(j)] : nullptr);
         j += a.keys;
       }
     }
-    p_.normalizer.stage->finish(r, call);
+    p_->normalizer.stage->finish(r, call);
     write(block, r);
   }
 
@@ -79,10 +84,10 @@ class ForwardBlock {
   // out^T [Dv][queries] += value^T weights. Hidden weights are 0, but 0 * NaN is NaN: a partial tile whose values are
   // not all finite is cut into visible runs.
   void add_value(Tile<T> weights, const std::uint64_t* bits) {
-    if (!result_.out.data) return;
+    if (!result_->out.data) return;
     k_.drop(weights);
     const Area& a = weights.area;
-    const int dv = p_.shape.value_dim;
+    const int dv = p_->shape.value_dim;
     const Matrix<const T> v = values_.part(a.key, a.keys);
     if (bits && !all_finite(v)) {
       Task<T>::each_run(a, bits, [&](const Area& run) {
@@ -101,22 +106,22 @@ class ForwardBlock {
   }
 
   void write(const Area& block, const Rows<T>& r) {
-    const AttendShape& s = p_.shape;
+    const AttendShape& s = p_->shape;
     const std::size_t row = (std::size_t(block.batch) * s.num_heads + block.head) * s.num_queries + block.query;
-    if (result_.out.data) {
+    if (result_->out.data) {
       scale_lanes(out_.data(), kLanes, s.value_dim, n_, r.factor);
-      const Matrix<T> out = result_.out.matrix(block.batch, block.head, block.query, n_, s.value_dim);
+      const Matrix<T> out = result_->out.matrix(block.batch, block.head, block.query, n_, s.value_dim);
       transpose_lanes(out_.data(), kLanes, out);
       // By selection: an empty row's factor may be anything.
       for (int i = 0; i < n_; ++i) {
         if (!sees(i)) std::fill(out[i], out[i] + s.value_dim, T(0));
       }
     }
-    const bool moments = p_.normalizer.stage->gives_lse();
+    const bool moments = p_->normalizer.stage->gives_lse();
     for (int i = 0; i < n_; ++i) {
-      if (result_.lse) result_.lse[row + i] = sees(i) ? r.stat[i] : kHidden<T>;
-      if (result_.entropy) result_.entropy[row + i] = sees(i) ? row_entropy(r, i) : T(0);
-      if (auto* stats = result_.statistics) {
+      if (result_->lse) result_->lse[row + i] = sees(i) ? r.stat[i] : kHidden<T>;
+      if (result_->entropy) result_->entropy[row + i] = sees(i) ? row_entropy(r, i) : T(0);
+      if (auto* stats = result_->statistics) {
         stats->largest_score[row + i] = largest_score_[i];
         stats->largest_logit[row + i] = largest_logit_[i];
         stats->visible[row + i] = visible_[i];
@@ -129,7 +134,7 @@ class ForwardBlock {
   bool sees(int i) const { return seen_ >> i & 1; }
 
   void clear_statistics() {
-    if (!result_.statistics) return;
+    if (!result_->statistics) return;
     std::fill(largest_score_, largest_score_ + kLanes, kHidden<T>);
     std::fill(largest_logit_, largest_logit_ + kLanes, kHidden<T>);
     std::fill(visible_, visible_ + kLanes, 0);
@@ -161,8 +166,8 @@ class ForwardBlock {
     });
   }
 
-  const Problem<T>& p_;
-  const ForwardResult<T>& result_;
+  const Problem<T>* p_ = nullptr;
+  const ForwardResult<T>* result_ = nullptr;
   Task<T> k_;
   typename Task<T>::QueryRows queries_;
   Matrix<const T> values_;
@@ -191,7 +196,8 @@ void forward(const Problem<T>& p, const ForwardResult<T>& result) {
     const kernels::FlushDenormals here;
     const int block = blocks - 1 - int(t % blocks), h = int(t / blocks % s.num_heads),
               b = int(t / blocks / s.num_heads);
-    ForwardBlock<T> task(p, result);
+    thread_local ForwardBlock<T> task;
+    task.reset(p, result);
     task.run(keys, b, h, block * p.tile_queries);
   });
 }

@@ -19,7 +19,8 @@ void map_tiles(const Problem<T>& p, const MapOptions& m, const T* lse, int heads
   parallel_for(std::int64_t(s.batch_size) * heads * blocks, [&](std::int64_t t) {
     const kernels::FlushDenormals here;
     const int block_index = int(t % blocks), head = int(t / blocks % heads), b = int(t / blocks / heads);
-    Task<T> k(p, true);
+    thread_local Task<T> k;
+    k.reset(p, true);
     std::vector<T> unused(static_cast<std::size_t>(slot_size));  // where normalizers add a gradient of 0
     k.bind(b, m.first_head + head, unused.data());
     Area block = k.head;

@@ -26,8 +26,8 @@ Explanation explain(const AttendShape& s, DType dtype, const AttendOptions& o) {
   const std::string obstacle = engine::why_not_plain(o);
   if (obstacle.empty()) {
     e.path = "plain";
-    e.why = "scaled dot, full or causal, softmax: one fused kernel without any stage call";
-    const bool causal = bool(o.mask);
+    e.why = "scaled dot, softmax, full or causal, padding at most: one fused kernel without any stage call";
+    const bool causal = o.mask.name() == "causal" || o.mask.name() == "both";
     auto plan = [&](auto t) {
       using T = decltype(t);
       const kernels::TilePlan tile = kernels::forward_plan<T>(s.key_dim, s.value_dim, causal);

@@ -1,11 +1,13 @@
-// The plain path: scaled dot, full or causal, softmax. No stage is called; the kernels do whole blocks.
-// Statistics and the entropy come from a pass of the stages that leaves the product with the values out: so they change
-// no bit of the result.
+// The plain path: scaled dot, softmax; full or causal, with or without padding. No stage is called; the kernels do
+// whole blocks. Statistics and the entropy come from a pass of the stages that leaves the product with the values out:
+// so they change no bit of the result.
 #include <memory>
 #include <new>
 
 #include "attention/call.hpp"
+#include "attune/attention/mask/both.hpp"
 #include "attune/attention/mask/causal.hpp"
+#include "attune/attention/mask/padding.hpp"
 #include "attune/base/parallel.hpp"
 #include "kernels/denormals.hpp"
 #include "kernels/plain_attention.hpp"
@@ -29,13 +31,34 @@ std::byte* workspace(std::size_t n) {
   return memory.get();
 }
 
+/// What the plain path knows of masks: causal or not, and how many keys from the front are visible.
+struct PlainMask {
+  bool fits = true, causal = false;
+  const Padding* padding = nullptr;
+  int visible_keys(const AttendShape& s, int batch) const {
+    return padding ? padding->valid_keys[std::size_t(batch)] : s.num_keys;
+  }
+};
+PlainMask plain_mask(const AnyMask& mask) {
+  if (!mask) return {};
+  if (mask.as<Causal>()) return {.causal = true};
+  if (const auto* padding = mask.as<Padding>()) return {.padding = padding};
+  if (const auto* both = mask.as<Both>()) {
+    const PlainMask a = plain_mask(both->a), b = plain_mask(both->b);
+    if (a.fits && b.fits && !(a.padding && b.padding)) {
+      return {.causal = a.causal || b.causal, .padding = a.padding ? a.padding : b.padding};
+    }
+  }
+  return {.fits = false};
+}
+
 }  // namespace
 
 std::string why_not_plain(const AttendOptions& o) {
   if (o.position) return "position " + std::string(o.position.name()) + " maps queries and keys";
   if (!o.score.as<ScaledDot>()) return "score " + std::string(o.score.name()) + " is not scaled_dot";
   if (!o.bias.empty()) return "bias " + std::string(o.bias[0].name()) + " changes logits";
-  if (o.mask && !o.mask.as<Causal>()) return "mask " + std::string(o.mask.name()) + " is not causal";
+  if (!plain_mask(o.mask).fits) return "mask " + std::string(o.mask.name()) + " is neither causal nor padding";
   if (!o.normalizer.as<Softmax>()) return "normalizer " + std::string(o.normalizer.name()) + " is not softmax";
   if (o.dropout_p > 0) return "dropout changes weights";
   return "";
@@ -45,7 +68,8 @@ bool is_plain(const AttendOptions& o) { return why_not_plain(o).empty(); }
 template <class T>
 void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardResult<T>& result) {
   const AttendShape& s = p.shape;
-  const bool causal = bool(o.mask);
+  const PlainMask mask = plain_mask(o.mask);
+  const bool causal = mask.causal;
   const T scale = T(o.score.as<ScaledDot>()->scale_of(s));
   const int block = kernels::plain_block_queries<T>(s.key_dim, s.value_dim, causal);
   const int blocks = (s.num_queries + block - 1) / block;
@@ -55,10 +79,10 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
     const kernels::FlushDenormals here;
     const int q = (blocks - 1 - int(t % blocks)) * block, h = int(t / blocks % s.num_heads),
               b = int(t / blocks / s.num_heads);
-    const int n = std::min(block, s.num_queries - q), kv = h / s.group();
+    const int n = std::min(block, s.num_queries - q), kv = h / s.group(), keys = mask.visible_keys(s, b);
     const Matrix<const T> query = p.query.matrix(b, h, q, n, s.query_dim),
-                          key = p.key.matrix(b, kv, 0, s.num_keys, s.key_dim),
-                          value = p.value.matrix(b, kv, 0, s.num_keys, s.value_dim);
+                          key = p.key.matrix(b, kv, 0, keys, s.key_dim),
+                          value = p.value.matrix(b, kv, 0, keys, s.value_dim);
     const Matrix<T> out = result.out.matrix(b, h, q, n, s.value_dim);
     kernels::PlainForward<T> call;
     call.query = query.data, call.query_stride = query.stride;
@@ -66,7 +90,7 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
     call.value = value.data, call.value_stride = value.stride;
     call.out = out.data, call.out_stride = out.stride;
     if (result.lse) call.lse = result.lse + (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries + q;
-    call.queries = n, call.num_keys = s.num_keys, call.head_dim = s.key_dim, call.value_dim = s.value_dim;
+    call.queries = n, call.num_keys = keys, call.head_dim = s.key_dim, call.value_dim = s.value_dim;
     call.scale = scale, call.causal = causal, call.position = q + p.offset[std::size_t(b)];
     kernels::plain_forward(call, workspace(bytes));
   });
@@ -79,6 +103,7 @@ template <class T>
 void plain_backward(const Problem<T>& p, const AttendOptions& o, const BackwardInputs<T>& in,
                     const BackwardResult<T>& result) {
   const AttendShape& s = p.shape;
+  const PlainMask mask = plain_mask(o.mask);
   const T scale = T(o.score.as<ScaledDot>()->scale_of(s));
   const std::size_t bytes = kernels::plain_backward_workspace<T>(s.num_queries, s.key_dim, s.value_dim);
   parallel_for(std::int64_t(s.batch_size) * s.num_kv_heads, [&](std::int64_t t) {
@@ -100,9 +125,9 @@ void plain_backward(const Problem<T>& p, const AttendOptions& o, const BackwardI
     if (result.key.data) call.dkey = result.key.matrix(b, kv, 0, 1, 1).data, call.dkey_stride = result.key.row;
     if (result.value.data)
       call.dvalue = result.value.matrix(b, kv, 0, 1, 1).data, call.dvalue_stride = result.value.row;
-    call.group = s.group(), call.num_queries = s.num_queries, call.num_keys = s.num_keys;
+    call.group = s.group(), call.num_queries = s.num_queries, call.num_keys = mask.visible_keys(s, b);
     call.head_dim = s.key_dim, call.value_dim = s.value_dim, call.scale = scale;
-    call.causal = bool(o.mask), call.position = p.offset[std::size_t(b)];
+    call.causal = mask.causal, call.position = p.offset[std::size_t(b)];
     kernels::plain_backward(call, workspace(bytes));
   });
 }

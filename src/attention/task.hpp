@@ -35,33 +35,33 @@ struct KeyRows {
 template <class T>
 class Task {
  public:
-  const Problem<T>& p;
-  const AttendShape& s;
-  const bool grad;
+  const Problem<T>* p = nullptr;
+  const AttendShape* s = nullptr;
+  bool grad = false;
   Area head;                        // of the bound head; query and key ranges are set by who uses it
   std::vector<std::uint64_t> bits;  // [tile_keys], of the tile at hand
   std::vector<T> x, dp;             // tiles
   std::vector<std::vector<T>> saved;
 
-  Task(const Problem<T>& problem, bool backward)
-      : p(problem),
-        s(p.shape),
-        grad(backward),
-        bits(std::size_t(p.tile_keys)),
-        x(std::size_t(p.tile_keys) * kLanes),
-        dp(grad ? x.size() : 0),
-        saved(p.bias.size()),
-        rows_(kRowNumbers * kLanes) {
-    for (std::size_t k = 0; k < saved.size(); ++k) {
-      if (grad && p.bias[k].stage->saves()) saved[k].resize(x.size());
-    }
+  /// Begins another call. A thread keeps one Task, so that memory is taken once and not per block.
+  void reset(const Problem<T>& problem, bool backward) {
+    p = &problem;
+    s = &p->shape;
+    grad = backward;
+    const std::size_t tile = std::size_t(p->tile_keys) * kLanes;
+    bits.resize(std::size_t(p->tile_keys));
+    x.resize(tile);
+    dp.resize(grad ? tile : 0);
+    saved.resize(p->bias.size());
+    for (std::size_t k = 0; k < saved.size(); ++k) saved[k].resize(grad && p->bias[k].stage->saves() ? tile : 0);
+    rows_.resize(kRowNumbers * kLanes);
   }
 
   /// Points at head h of batch entry b. slot: where this head's parameter gradients go (null in a forward pass).
   void bind(int b, int h, T* slot) {
-    head = {&s, b, h, h / s.group(), 0, 0, 0, s.num_keys, p.offset[std::size_t(b)]};
+    head = {s, b, h, h / s->group(), 0, 0, 0, s->num_keys, p->offset[std::size_t(b)]};
     std::size_t stage = 0;
-    p.each_bound([&](const auto& arrays) {
+    p->each_bound([&](const auto& arrays) {
       if (parts_.size() <= stage) parts_.emplace_back();
       auto& part = parts_[stage++];
       part.clear();
@@ -82,7 +82,7 @@ class Task {
   Call<T> position_call() { return call(0); }
   Call<T> score_call() { return call(1); }
   Call<T> bias_call(std::size_t k) { return call(2 + k); }
-  Call<T> normalizer_call() { return call(2 + p.bias.size()); }
+  Call<T> normalizer_call() { return call(2 + p->bias.size()); }
 
   /// A block of queries on its way: input -> position -> score. Copies exist only where a stage asks for them.
   struct QueryRows {
@@ -91,22 +91,22 @@ class Task {
     bool mid_mapped = false, out_mapped = false;
   };
   void map_queries(const Area& block, QueryRows& r) {
-    r.in = r.mid = p.query.matrix(block.batch, block.head, block.query, block.queries, s.query_dim);
-    const int w = p.position.stage ? p.position.stage->width(Side::query, s.query_dim) : 0;
+    r.in = r.mid = p->query.matrix(block.batch, block.head, block.query, block.queries, s->query_dim);
+    const int w = p->position.stage ? p->position.stage->width(Side::query, s->query_dim) : 0;
     r.mid_mapped = w > 0;
     if (w) {
       auto m = room(r.mid_memory, block.queries, w);
       auto c = position_call();
-      p.position.stage->map(Side::query, r.in, m, block, c);
+      p->position.stage->map(Side::query, r.in, m, block, c);
       r.mid = m;
     }
     r.out = r.mid;
-    const int f = p.score.stage->width(Side::query, r.mid.cols);
+    const int f = p->score.stage->width(Side::query, r.mid.cols);
     r.out_mapped = f > 0;
     if (f) {
       auto m = room(r.out_memory, block.queries, f);
       auto c = score_call();
-      p.score.stage->map(Side::query, r.mid, m, block, c);
+      p->score.stage->map(Side::query, r.mid, m, block, c);
       r.out = m;
     }
     r.lanes.resize(std::size_t(r.out.cols) * kLanes);
@@ -140,36 +140,36 @@ class Task {
 
   void score(const Features<T>& f, Tile<T>& t) {
     auto c = score_call();
-    p.score.stage->logits(f, t, c);
+    p->score.stage->logits(f, t, c);
   }
   void biases(Tile<T>& t, int how_many = -1) {
-    const std::size_t n = how_many < 0 ? p.bias.size() : std::min(p.bias.size(), std::size_t(how_many));
+    const std::size_t n = how_many < 0 ? p->bias.size() : std::min(p->bias.size(), std::size_t(how_many));
     for (std::size_t k = 0; k < n; ++k) {
       Tile<T> save{saved[k].data(), kLanes, t.area};
       auto c = bias_call(k);
-      p.bias[k].stage->apply(t, saved[k].empty() ? nullptr : &save, c);
+      p->bias[k].stage->apply(t, saved[k].empty() ? nullptr : &save, c);
     }
   }
   /// What the mask says; fills `bits` if it says partial.
   Cover look(const Area& a) {
-    const Cover c = p.mask ? p.mask->cover(a) : Cover::full;
-    if (c == Cover::partial) p.mask->visible(a, bits.data());
+    const Cover c = p->mask ? p->mask->cover(a) : Cover::full;
+    if (c == Cover::partial) p->mask->visible(a, bits.data());
     return c;
   }
   void drop(Tile<T>& t) const {
-    if (p.drops()) drop_tile(t, p.seed, p.keep_threshold);
+    if (p->drops()) drop_tile(t, p->seed, p->keep_threshold);
   }
   /// Calls f(area, partial) for every tile of the block's queries that is not hidden throughout.
   template <class F>
   void each_tile(const Area& block, F f) {
-    const Range r = p.mask ? p.mask->keys(block) : Range{0, s.num_keys};
-    const int begin = std::max(r.begin, 0), end = std::min(r.end, s.num_keys);
-    const int tiles = end > begin ? (end - begin + p.tile_keys - 1) / p.tile_keys : 0;
-    const bool back = p.normalizer.stage->walk() == Walk::last_key_first;
+    const Range r = p->mask ? p->mask->keys(block) : Range{0, s->num_keys};
+    const int begin = std::max(r.begin, 0), end = std::min(r.end, s->num_keys);
+    const int tiles = end > begin ? (end - begin + p->tile_keys - 1) / p->tile_keys : 0;
+    const bool back = p->normalizer.stage->walk() == Walk::last_key_first;
     Area a = block;
     for (int t = 0; t < tiles; ++t) {
-      a.key = begin + (back ? tiles - 1 - t : t) * p.tile_keys;
-      a.keys = std::min(p.tile_keys, end - a.key);
+      a.key = begin + (back ? tiles - 1 - t : t) * p->tile_keys;
+      a.keys = std::min(p->tile_keys, end - a.key);
       const Cover c = look(a);
       if (c != Cover::none) f(a, c == Cover::partial);
     }
@@ -232,7 +232,8 @@ KeyRows<T> map_keys(const Problem<T>& p) {
   const int pieces = (s.num_keys + kKeyPiece - 1) / kKeyPiece;
   parallel_for(std::int64_t(s.batch_size) * s.num_kv_heads * pieces, [&](std::int64_t t) {
     const int piece = int(t % pieces), kv = int(t / pieces % s.num_kv_heads), b = int(t / pieces / s.num_kv_heads);
-    Task<T> k(p, false);
+    thread_local Task<T> k;
+    k.reset(p, false);
     k.bind(b, kv * s.group(), nullptr);
     Area area = k.head;
     area.key = piece * kKeyPiece;
