@@ -112,8 +112,9 @@
 
   function drawHeat(map) {
     const kind = kinds[map.kind];
-    const room = Math.max(220, byId('heat').clientWidth - 150);
-    const cell = Math.round(Math.min(34, Math.max(15, room / Math.max(1, map.cols))));
+    const longest = Math.max(0, ...kind.rows.map((token) => [...token].length));
+    const room = byId('heat').clientWidth - Math.min(144, 8 * longest + 12);  // what the row labels leave, in pixels
+    const cell = Math.floor(Math.min(34, Math.max(15, room / Math.max(1, map.cols))));
     const shown = picture(map, (row, col) => point(row, col), () => point(null));
     shown.box.style.cssText = `width:${cell * map.cols}px;height:${cell * map.rows}px`;
     const labels = (tokens, side) => tokens.map((token) => {

@@ -1,0 +1,29 @@
+# Tests of the project itself: layers, documents, installation, the page in a browser. They join ctest, so that one
+# command runs everything and one summary tells.
+find_program(ATTUNE_PYTHON python3 REQUIRED)
+add_test(NAME layers COMMAND ${ATTUNE_PYTHON} ${PROJECT_SOURCE_DIR}/tools/check_layers.py)
+add_test(NAME layers.finds_mistakes COMMAND ${ATTUNE_PYTHON} ${PROJECT_SOURCE_DIR}/tests/docs/check_layers_test.py)
+add_test(NAME docs.links COMMAND ${ATTUNE_PYTHON} ${PROJECT_SOURCE_DIR}/tools/check_docs.py)
+include(${PROJECT_SOURCE_DIR}/cmake/docs.cmake)
+
+if(ATTUNE_SANITIZE)
+  return()  # a consumer would have to be built with the same sanitizer
+endif()
+
+# attune_consumer_test(name way build): see tests/install/run.cmake
+function(attune_consumer_test name way build)
+  add_test(NAME install.${name} ${ARGN} COMMAND ${CMAKE_COMMAND} -DWAY=${way} -DBUILD=${build} -DTRAIN=${ATTUNE_BUILD_TRAIN}
+    -DSOURCE=${PROJECT_SOURCE_DIR} -DBINARY=${PROJECT_BINARY_DIR} -DCOMPILER=${CMAKE_CXX_COMPILER}
+    -DLAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER} -P ${PROJECT_SOURCE_DIR}/tests/install/run.cmake)
+endfunction()
+attune_consumer_test(find_package find_package ON)
+attune_consumer_test(add_subdirectory add_subdirectory OFF)
+# Building attune a second time takes minutes: with --full only. The two share a folder, so they take turns.
+attune_consumer_test(add_subdirectory_builds add_subdirectory ON CONFIGURATIONS full)
+set_tests_properties(install.add_subdirectory install.add_subdirectory_builds PROPERTIES RESOURCE_LOCK consumer)
+
+if(ATTUNE_BUILD_TRAIN)
+  add_test(NAME browser CONFIGURATIONS full
+    COMMAND ${PROJECT_SOURCE_DIR}/tools/check_page.sh ${PROJECT_BINARY_DIR}/attention_sample.html ${PROJECT_BINARY_DIR})
+  set_tests_properties(browser PROPERTIES DEPENDS train.scalar)  # which writes the page
+endif()
