@@ -6,6 +6,15 @@ add_test(NAME layers.finds_mistakes COMMAND ${ATTUNE_PYTHON} ${PROJECT_SOURCE_DI
 add_test(NAME docs.links COMMAND ${ATTUNE_PYTHON} ${PROJECT_SOURCE_DIR}/tools/check_docs.py)
 include(${PROJECT_SOURCE_DIR}/cmake/docs.cmake)
 
+# examples/<name>.cpp: one program each, which returns 0 only if what it shows is true.
+file(GLOB examples CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/*.cpp)
+foreach(example ${examples})
+  get_filename_component(name ${example} NAME_WE)
+  add_executable(example_${name} ${example})
+  target_link_libraries(example_${name} PRIVATE attune attune_flags)
+  add_test(NAME examples.${name} COMMAND example_${name})
+endforeach()
+
 if(ATTUNE_SANITIZE)
   return()  # a consumer would have to be built with the same sanitizer
 endif()
