@@ -66,6 +66,7 @@ function(attune_program name folder)
   add_executable(${name}_program ${sources})
   set_target_properties(${name}_program PROPERTIES OUTPUT_NAME ${name})
   target_include_directories(${name}_program PRIVATE ${PROJECT_SOURCE_DIR}/src)
+  target_compile_definitions(${name}_program PRIVATE ATTUNE_VERSION="${PROJECT_VERSION}")
   target_link_libraries(${name}_program PRIVATE ${ARG_NEEDS} ${ATTUNE_NEEDS_program} attune_flags)
 endfunction()
 
