@@ -67,7 +67,7 @@ struct PlainBackward {
 template <class T>
 int plain_block_queries(int head_dim, int value_dim, bool causal);
 
-/// Bytes of workspace that a call needs; any alignment of 64. Contents need not be kept between calls.
+/// Bytes of workspace that a call needs, aligned to 64. Nothing in it is kept between calls.
 template <class T>
 std::size_t plain_forward_workspace(int head_dim, int value_dim);
 template <class T>

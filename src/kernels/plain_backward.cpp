@@ -1,0 +1,249 @@
+// The backward of the plain path, for all query heads of one key head: logits are recomputed tile by tile, P = 2^(S -
+// lse), and five products per tile run on the broadcast kernel:
+//
+//   S  [keys][queries] = K Q^T            forward again
+//   dP [keys][queries] = V dout^T         from out = P^T V
+//   dV [keys][value_dim]  += P dout
+//   dK [keys][head_dim]   += dS Q         dS = scale * P (dP - delta), from P = softmax(S)
+//   dQ [queries][head_dim] += dS^T K
+//
+// Only Q and dout of one block are transposed; gradients are added where they lie. Keys are taken in super-blocks whose
+// rows and gradients stay in the second-level cache while all blocks of queries pass.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/plain_backward.cpp"
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/dispatch.hpp"
+#include "kernels/plain_attention.hpp"
+#include "kernels/tile_plan.hpp"
+
+#include "hwy/foreach_target.h"
+
+#include "kernels/plain-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace attune::kernels::HWY_NAMESPACE {
+
+/// One block of queries of one head in the backward.
+template <class T>
+struct BackwardBlock {
+  const PlainBackward<T>& in;
+  int queries = 0, width = 0;                 // width: rounded up to whole vectors
+  int position = 0;                           // row i sees key j iff j <= position + i, where causal
+  const T *query = nullptr, *dout = nullptr;  // the block's rows where they lie
+  T* dquery = nullptr;
+  T* queries_t = nullptr;  // [head_dim][width], times scale * log2(e)
+  T* dout_t = nullptr;     // [value_dim][width], times scale
+  T* probs = nullptr;      // [tile keys][width]
+  T* dlogits = nullptr;    // [tile keys][width], times scale
+  T* lse = nullptr;        // [width], in powers of two
+  T* delta = nullptr;      // [width], times scale
+};
+
+/// probs = 2^(S - lse), dlogits = probs * (scale * dP - scale * delta), both in place, for keys that all queries see.
+template <class T>
+HWY_INLINE void differentiate(const BackwardBlock<T>& b, int keys) {
+  constexpr int kL = kLaneCount<T>;
+  for (int j = 0; j < keys; ++j) {
+    T* p = b.probs + std::ptrdiff_t(j) * b.width;
+    T* s = b.dlogits + std::ptrdiff_t(j) * b.width;
+    for (int c = 0; c < b.width; c += kL) {
+      const Vec<T> e = exp2(hn::Sub(load(p + c), load(b.lse + c)));
+      store(e, p + c);
+      store(hn::Mul(e, hn::Sub(load(s + c), load(b.delta + c))), s + c);
+    }
+  }
+}
+/// The same on the diagonal: hidden pairs become 0 by selection.
+template <class T>
+HWY_INLINE void differentiate_visible(const BackwardBlock<T>& b, int keys, int from, int lane) {
+  constexpr int kL = kLaneCount<T>;
+  for (int j = 0; j < keys; ++j) {
+    T* p = b.probs + std::ptrdiff_t(j) * b.width;
+    T* s = b.dlogits + std::ptrdiff_t(j) * b.width;
+    for (int c = lane; c < b.width; c += kL) {
+      const auto seen = sees<T>(c, from + j);
+      const Vec<T> e = hn::IfThenElseZero(seen, exp2(hn::Sub(load(p + c), load(b.lse + c))));
+      store(e, p + c);
+      store(hn::IfThenElseZero(seen, hn::Mul(e, hn::Sub(load(s + c), load(b.delta + c)))), s + c);
+    }
+  }
+}
+
+/// Recomputes S and dP for the queries from `lane` on.
+template <class T>
+HWY_INLINE void logits_and_dprobs(const BackwardBlock<T>& b, int key, int keys, int lane) {
+  const PlainBackward<T>& in = b.in;
+  product_into<Into::overwrite>(keys, b.width - lane, in.head_dim, in.key + key * in.key_stride, in.key_stride, 1,
+                                b.queries_t + lane, b.width, b.probs + lane, b.width);
+  product_into<Into::overwrite>(keys, b.width - lane, in.value_dim, in.value + key * in.value_stride, in.value_stride,
+                                1, b.dout_t + lane, b.width, b.dlogits + lane, b.width);
+}
+
+/// The three products that add gradients, for the queries from `lane` on.
+template <class T>
+HWY_INLINE void add_gradients(const BackwardBlock<T>& b, int key, int keys, int lane) {
+  const PlainBackward<T>& in = b.in;
+  const int queries = b.queries - lane;
+  if (in.dvalue) {
+    product_into<Into::add>(keys, in.value_dim, queries, b.probs + lane, b.width, 1, b.dout + lane * in.dout_stride,
+                            in.dout_stride, in.dvalue + key * in.dvalue_stride, in.dvalue_stride);
+  }
+  if (in.dkey) {
+    product_into<Into::add>(keys, in.head_dim, queries, b.dlogits + lane, b.width, 1, b.query + lane * in.query_stride,
+                            in.query_stride, in.dkey + key * in.dkey_stride, in.dkey_stride);
+  }
+  if (in.dquery) {
+    product_into<Into::add>(queries, in.head_dim, keys, b.dlogits + lane, 1, b.width, in.key + key * in.key_stride,
+                            in.key_stride, b.dquery + lane * in.dquery_stride, in.dquery_stride);
+  }
+}
+
+/// The same pair by pair, for a strip of the diagonal with a NaN or infinity that some pair does not see:
+/// 0 * NaN never happens because hidden pairs are not visited.
+template <class T>
+HWY_NOINLINE void add_visible_gradients(const BackwardBlock<T>& b, int key, int keys, int from) {
+  const PlainBackward<T>& in = b.in;
+  for (int j = 0; j < keys; ++j) {
+    for (int i = std::max(0, from + j); i < b.queries; ++i) {
+      const T p = b.probs[std::ptrdiff_t(j) * b.width + i], s = b.dlogits[std::ptrdiff_t(j) * b.width + i];
+      for (int d = 0; in.dvalue && d < in.value_dim; ++d)
+        in.dvalue[(key + j) * in.dvalue_stride + d] += p * b.dout[i * in.dout_stride + d];
+      for (int d = 0; in.dkey && d < in.head_dim; ++d)
+        in.dkey[(key + j) * in.dkey_stride + d] += s * b.query[i * in.query_stride + d];
+      for (int d = 0; in.dquery && d < in.head_dim; ++d)
+        b.dquery[i * in.dquery_stride + d] += s * in.key[(key + j) * in.key_stride + d];
+    }
+  }
+}
+
+/// At most kStrip keys on the diagonal.
+template <class T>
+HWY_INLINE void partial_tile(const BackwardBlock<T>& b, int key, int keys) {
+  const PlainBackward<T>& in = b.in;
+  const int from = key - b.position;
+  const int lane = std::max(0, from) / kLaneCount<T> * kLaneCount<T>;
+  logits_and_dprobs(b, key, keys, lane);
+  differentiate_visible(b, keys, from, lane);
+  // Query rows above the strip's first take no part; rows within it may be hidden from its later keys.
+  const bool finite = rows_finite(in.key + key * in.key_stride, keys, in.head_dim, in.key_stride) &&
+                      rows_finite(b.query + lane * in.query_stride, b.queries - lane, in.head_dim, in.query_stride) &&
+                      rows_finite(b.dout + lane * in.dout_stride, b.queries - lane, in.value_dim, in.dout_stride);
+  if (finite) {
+    add_gradients(b, key, keys, lane);
+  } else {
+    add_visible_gradients(b, key, keys, from);
+  }
+}
+
+template <class T>
+HWY_INLINE T dot(const T* x, const T* y, int n) {
+  constexpr int kL = kLaneCount<T>;
+  Vec<T> sum = zero<T>();
+  int c = 0;
+  for (; c + kL <= n; c += kL) sum = hn::MulAdd(load(x + c), load(y + c), sum);
+  if (c < n) sum = hn::MulAdd(load_first(x + c, n - c), load_first(y + c, n - c), sum);
+  return hn::GetLane(hn::SumOfLanes(Lanes<T>(), sum));
+}
+
+template <class T>
+HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* workspace) {
+  BackwardBlock<T> b{in};
+  const int most = plan.queries;
+  b.queries_t = workspace;
+  b.dout_t = b.queries_t + std::ptrdiff_t(in.head_dim) * most;
+  b.probs = b.dout_t + std::ptrdiff_t(in.value_dim) * most;
+  b.dlogits = b.probs + std::ptrdiff_t(plan.keys) * most;
+  b.lse = b.dlogits + std::ptrdiff_t(plan.keys) * most;
+  b.delta = b.lse + most;
+  T* deltas = b.delta + most;  // [num_queries] of one head, times scale
+  const T scale2 = T(double(in.scale) * kLog2E);
+
+  for (int head = 0; head < in.group; ++head) {
+    const T* query = in.query + head * in.query_head;
+    const T* dout = in.dout + head * in.dout_head;
+    const T* out = in.out + head * in.out_head;
+    const T* lse = in.lse + head * in.lse_head;
+    const T* dlse = in.dlse ? in.dlse + head * in.lse_head : nullptr;
+    for (int i = 0; i < in.num_queries; ++i) {
+      const T delta = dot(out + i * in.out_stride, dout + i * in.dout_stride, in.value_dim);
+      deltas[i] = in.scale * (dlse ? delta - dlse[i] : delta);
+    }
+    for (int super = 0; super < in.num_keys; super += plan.super_keys) {
+      const int super_end = std::min(in.num_keys, super + plan.super_keys);
+      // Where causal, the first query that sees the super-block's first key.
+      const std::int64_t first = in.causal ? std::max<std::int64_t>(0, std::int64_t(super) - in.position) : 0;
+      for (std::int64_t q = first / plan.queries * plan.queries; q < in.num_queries; q += plan.queries) {
+        b.queries = int(std::min<std::int64_t>(plan.queries, in.num_queries - q));
+        b.width = whole_vectors<T>(b.queries);
+        b.position = in.position + int(q);
+        b.query = query + q * in.query_stride;
+        b.dout = dout + q * in.dout_stride;
+        b.dquery = in.dquery ? in.dquery + head * in.dquery_head + q * in.dquery_stride : nullptr;
+        const Visible visible = visible_keys(in.causal, b.position, b.queries, super_end);
+        if (visible.end <= super) continue;
+        transpose_into<false, false>(b.query, in.query_stride, b.queries, in.head_dim, b.queries_t, b.width, &scale2);
+        transpose_into<false, false>(b.dout, in.dout_stride, b.queries, in.value_dim, b.dout_t, b.width, &in.scale);
+        for (int i = 0; i < b.width; ++i) {
+          // Lanes past the last query hold nothing that is read; zeros keep them finite.
+          b.lse[i] = i < b.queries ? T(lse[q + i] * T(kLog2E)) : T(0);
+          b.delta[i] = i < b.queries ? deltas[q + i] : T(0);
+        }
+        for (int c = b.queries; c < b.width; ++c) {
+          for (int d = 0; d < in.head_dim; ++d) b.queries_t[std::ptrdiff_t(d) * b.width + c] = T(0);
+          for (int d = 0; d < in.value_dim; ++d) b.dout_t[std::ptrdiff_t(d) * b.width + c] = T(0);
+        }
+        int key = super;
+        while (key < visible.full) {
+          const int keys = std::min(plan.keys, visible.full - key);
+          logits_and_dprobs(b, key, keys, 0);
+          differentiate(b, keys);
+          add_gradients(b, key, keys, 0);
+          key += keys;
+        }
+        for (; key < visible.end; key += kStrip) partial_tile(b, key, std::min(kStrip, visible.end - key));
+      }
+    }
+  }
+}
+
+void plain_backward_f32(const PlainBackward<float>& in, const TilePlan& plan, float* workspace) {
+  backward(in, plan, workspace);
+}
+void plain_backward_f64(const PlainBackward<double>& in, const TilePlan& plan, double* workspace) {
+  backward(in, plan, workspace);
+}
+
+}  // namespace attune::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace attune::kernels {
+
+void plain_backward(const PlainBackward<float>& in, std::byte* workspace) {
+  ATTUNE_DISPATCH(plain_backward_f32)
+  (in, backward_plan<float>(in.head_dim, in.value_dim, in.causal), reinterpret_cast<float*>(workspace));
+}
+void plain_backward(const PlainBackward<double>& in, std::byte* workspace) {
+  ATTUNE_DISPATCH(plain_backward_f64)
+  (in, backward_plan<double>(in.head_dim, in.value_dim, in.causal), reinterpret_cast<double*>(workspace));
+}
+
+template <class T>
+std::size_t plain_backward_workspace(int num_queries, int head_dim, int value_dim) {
+  std::size_t most = 0;
+  for (bool causal : {false, true}) {
+    const TilePlan plan = backward_plan<T>(head_dim, value_dim, causal);
+    const std::size_t rows =
+        std::size_t(head_dim) + std::size_t(value_dim) + 2 * std::size_t(std::max(plan.keys, 16)) + 2;
+    most = std::max(most, (rows * std::size_t(plan.queries) + std::size_t(num_queries)) * sizeof(T));
+  }
+  return most;
+}
+template std::size_t plain_backward_workspace<float>(int, int, int);
+template std::size_t plain_backward_workspace<double>(int, int, int);
+
+}  // namespace attune::kernels
+#endif

@@ -1,0 +1,213 @@
+// The forward of the plain path: one block of queries against all its keys, tile by tile, with the online softmax
+// (arXiv:1805.02867). The ladder: S by the broadcast product; its running maximum taken while it is still in registers;
+// one pass for the exponentials and their sum; O by the same product, rescaled while its accumulator is loaded.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/plain_forward.cpp"
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/dispatch.hpp"
+#include "kernels/plain_attention.hpp"
+#include "kernels/tile_plan.hpp"
+
+#include "hwy/foreach_target.h"
+
+#include "kernels/plain-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace attune::kernels::HWY_NAMESPACE {
+
+/// The block's memory; `width` is the number of its queries, rounded up to whole vectors. All of it is laid out by
+/// pointers into the caller's workspace.
+template <class T>
+struct ForwardBlock {
+  const PlainForward<T>& in;
+  int width;
+  T* queries;  // [head_dim][width], times scale * log2(e)
+  T* weights;  // [tile keys][width]
+  T* out;      // [value_dim][width], not yet divided by the sums
+  T* maximum;  // [width] of the logits so far, in powers of two
+  T* next;     // [width] with the present tile
+  T* factor;   // [width] 2^(maximum - next)
+  T* sum;      // [width] of 2^(logit - maximum)
+};
+
+/// Weights 2^(logit - maximum) in place, over kVectors columns of vectors; sum = sum * factor + their sum.
+template <int kVectors, class T>
+HWY_NOINLINE void exponentiate_columns(T* x, int keys, int width, T* maximum, const T* next, T* factor, T* sum) {
+  constexpr int kL = kLaneCount<T>;
+  Vec<T> top[kVectors], total[kVectors];
+  ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
+    top[v] = load(next + v * kL);
+    const Vec<T> f = exp2(hn::Sub(load(maximum + v * kL), top[v]));
+    store(f, factor + v * kL);
+    store(top[v], maximum + v * kL);
+    total[v] = hn::Mul(load(sum + v * kL), f);
+  }
+  for (int j = 0; j < keys; ++j) {
+    T* row = x + std::ptrdiff_t(j) * width;
+    ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
+      const Vec<T> e = exp2(hn::Sub(load(row + v * kL), top[v]));
+      total[v] = hn::Add(total[v], e);
+      store(e, row + v * kL);
+    }
+  }
+  ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) store(total[v], sum + v * kL);
+}
+template <class T>
+HWY_INLINE void exponentiate(const ForwardBlock<T>& b, int keys, int lane) {
+  constexpr int kL = kLaneCount<T>;
+  for (; lane + 4 * kL <= b.width; lane += 4 * kL)
+    exponentiate_columns<4>(b.weights + lane, keys, b.width, b.maximum + lane, b.next + lane, b.factor + lane,
+                            b.sum + lane);
+  for (; lane + 2 * kL <= b.width; lane += 2 * kL)
+    exponentiate_columns<2>(b.weights + lane, keys, b.width, b.maximum + lane, b.next + lane, b.factor + lane,
+                            b.sum + lane);
+  for (; lane < b.width; lane += kL)
+    exponentiate_columns<1>(b.weights + lane, keys, b.width, b.maximum + lane, b.next + lane, b.factor + lane,
+                            b.sum + lane);
+}
+
+/// Keys that every query of the block sees.
+template <class T>
+HWY_INLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool first) {
+  const PlainForward<T>& in = b.in;
+  const T* k = in.key + key * in.key_stride;
+  const T* v = in.value + key * in.value_stride;
+  std::copy(b.maximum, b.maximum + b.width, b.next);
+  product_into<Into::maximum>(keys, b.width, in.head_dim, k, in.key_stride, 1, b.queries, b.width, b.weights, b.width,
+                              b.next);
+  exponentiate(b, keys, 0);
+  if (first) {
+    product_into<Into::overwrite>(in.value_dim, b.width, keys, v, 1, in.value_stride, b.weights, b.width, b.out,
+                                  b.width);
+  } else {
+    product_into<Into::rescale>(in.value_dim, b.width, keys, v, 1, in.value_stride, b.weights, b.width, b.out, b.width,
+                                b.factor);
+  }
+}
+
+/// At most kStrip keys on the diagonal: key j is seen by the queries from j - position on. Hidden logits become -inf
+/// before the maximum is taken; if a value is not finite, the second product runs pair by pair over what is visible.
+template <class T>
+HWY_INLINE void partial_tile(const ForwardBlock<T>& b, int key, int keys) {
+  constexpr int kL = kLaneCount<T>;
+  const PlainForward<T>& in = b.in;
+  const T* k = in.key + key * in.key_stride;
+  const T* v = in.value + key * in.value_stride;
+  const int from = key - in.position;  // the first query that sees the first key; negative if all do
+  const int lane = std::max(0, from) / kL * kL, width = b.width - lane;
+  product_into<Into::overwrite>(keys, width, in.head_dim, k, in.key_stride, 1, b.queries + lane, b.width,
+                                b.weights + lane, b.width);
+  const Vec<T> hidden = set(-std::numeric_limits<T>::infinity());
+  for (int c = lane; c < b.width; c += kL) {
+    Vec<T> top = load(b.maximum + c);
+    for (int j = 0; j < keys; ++j) {
+      T* x = b.weights + std::ptrdiff_t(j) * b.width + c;
+      const Vec<T> logit = hn::IfThenElse(sees<T>(c, from + j), load(x), hidden);
+      store(logit, x);
+      top = hn::Max(top, logit);
+    }
+    store(top, b.next + c);
+  }
+  exponentiate(b, keys, lane);
+  if (rows_finite(v, keys, in.value_dim, in.value_stride)) {
+    product_into<Into::rescale>(in.value_dim, width, keys, v, 1, in.value_stride, b.weights + lane, b.width,
+                                b.out + lane, b.width, b.factor + lane);
+    return;
+  }
+  for (int d = 0; d < in.value_dim; ++d) {
+    T* out = b.out + std::ptrdiff_t(d) * b.width;
+    for (int i = lane; i < b.width; ++i) out[i] *= b.factor[i];
+    for (int j = 0; j < keys; ++j) {
+      for (int i = std::max(0, from + j); i < in.queries; ++i)
+        out[i] += v[j * in.value_stride + d] * b.weights[std::ptrdiff_t(j) * b.width + i];
+    }
+  }
+}
+
+template <class T>
+HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* workspace) {
+  constexpr int kL = kLaneCount<T>;
+  const int width = whole_vectors<T>(in.queries);
+  ForwardBlock<T> b{in, width, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+  b.queries = workspace;
+  b.weights = b.queries + std::ptrdiff_t(in.head_dim) * width;
+  b.out = b.weights + std::ptrdiff_t(plan.keys) * width;
+  b.maximum = b.out + std::ptrdiff_t(in.value_dim) * width;
+  b.next = b.maximum + width;
+  b.factor = b.next + width;
+  b.sum = b.factor + width;
+
+  const T scale = T(double(in.scale) * kLog2E);
+  transpose_into<false, false>(in.query, in.query_stride, in.queries, in.head_dim, b.queries, width, &scale);
+  for (int d = 0; d < in.head_dim; ++d)
+    std::fill(b.queries + std::ptrdiff_t(d) * width + in.queries, b.queries + std::ptrdiff_t(d + 1) * width, T(0));
+  // The lowest finite number, not -infinity: a row that has seen no key yet then has a factor of 2^0 and weights of
+  // 2^(-infinity - lowest) = 0, without a NaN.
+  std::fill(b.maximum, b.maximum + width, std::numeric_limits<T>::lowest());
+  std::fill(b.sum, b.sum + width, T(0));
+
+  const Visible visible = visible_keys(in.causal, in.position, in.queries, in.num_keys);
+  if (visible.full == 0) std::fill(b.out, b.out + std::ptrdiff_t(in.value_dim) * width, T(0));
+  for (int key = 0; key < visible.full; key += plan.keys)
+    full_tile(b, key, std::min(plan.keys, visible.full - key), key == 0);
+  for (int key = visible.full; key < visible.end; key += kStrip)
+    partial_tile(b, key, std::min(kStrip, visible.end - key));
+
+  // A row that sees no key has sum 0: out 0 and lse -inf are chosen by its position, not computed.
+  const int empty = visible.end == 0 ? in.queries : in.causal ? std::clamp(-in.position, 0, in.queries) : 0;
+  if (in.lse) {
+    for (int i = 0; i < in.queries; ++i)
+      in.lse[i] = i < empty ? -std::numeric_limits<T>::infinity() : T(b.maximum[i] * T(kLn2) + std::log(b.sum[i]));
+  }
+  for (int i = 0; i < width; i += kL) store(hn::Div(set(T(1)), load(b.sum + i)), b.factor + i);
+  std::fill(b.factor, b.factor + empty, T(0));
+  transpose_into<false, true>(b.out, width, in.value_dim, in.queries, in.out, in.out_stride, b.factor);
+}
+
+void plain_forward_f32(const PlainForward<float>& in, const TilePlan& plan, float* workspace) {
+  forward(in, plan, workspace);
+}
+void plain_forward_f64(const PlainForward<double>& in, const TilePlan& plan, double* workspace) {
+  forward(in, plan, workspace);
+}
+
+}  // namespace attune::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace attune::kernels {
+
+void plain_forward(const PlainForward<float>& in, std::byte* workspace) {
+  ATTUNE_DISPATCH(plain_forward_f32)
+  (in, forward_plan<float>(in.head_dim, in.value_dim, in.causal), reinterpret_cast<float*>(workspace));
+}
+void plain_forward(const PlainForward<double>& in, std::byte* workspace) {
+  ATTUNE_DISPATCH(plain_forward_f64)
+  (in, forward_plan<double>(in.head_dim, in.value_dim, in.causal), reinterpret_cast<double*>(workspace));
+}
+
+template <class T>
+int plain_block_queries(int head_dim, int value_dim, bool causal) {
+  return forward_plan<T>(head_dim, value_dim, causal).queries;
+}
+template int plain_block_queries<float>(int, int, bool);
+template int plain_block_queries<double>(int, int, bool);
+
+template <class T>
+std::size_t plain_forward_workspace(int head_dim, int value_dim) {
+  std::size_t most = 0;
+  for (bool causal : {false, true}) {
+    const TilePlan plan = forward_plan<T>(head_dim, value_dim, causal);
+    const std::size_t rows = std::size_t(head_dim) + std::size_t(value_dim) + std::size_t(std::max(plan.keys, 16)) + 4;
+    most = std::max(most, rows * std::size_t(plan.queries) * sizeof(T));
+  }
+  return most;
+}
+template std::size_t plain_forward_workspace<float>(int, int);
+template std::size_t plain_forward_workspace<double>(int, int);
+
+}  // namespace attune::kernels
+#endif
