@@ -1,0 +1,3 @@
+// The umbrella of attune/optim.
+#pragma once
+#include "attune/optim/all.hpp"

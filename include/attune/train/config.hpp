@@ -1,0 +1,109 @@
+// RunConfig: a recipe (TOML) as typed values. Everything that a run depends on stands here, with its default; the
+// complete configuration is written into the run's folder, so that a run is read without knowing the defaults of the
+// day.
+//
+// A key that is not known, of the wrong type or out of range is an Error that names file and line, and the nearest key
+// that there is. Keys, ranges and choices stand once, in src/train/config_fields.hpp.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "attune/optim/optimizer.hpp"
+
+namespace attune::train {
+
+struct DataConfig {
+  std::string source = "libreoffice-help";            // or "tsv" (train.tsv, valid.tsv, test.tsv in `folder`)
+  std::vector<std::string> languages{"en-US", "de"};  // from, to
+  std::string folder;                                 // where the files lie; "" is where `attune fetch` puts them
+  std::int64_t max_tokens = 100;                      // pairs with this many tokens or more on a side are left out
+};
+
+struct TokenizerConfig {
+  std::string kind = "unigram";  // "unigram", "bpe"
+  std::int64_t vocab_size = 2000;
+  double character_coverage = 0.9995;
+};
+
+/// The five blanks, by the names of `attune info --mechanisms`.
+struct AttentionConfig {
+  std::string score = "scaled_dot";
+  std::string position = "sinusoidal";  // "none" too
+  std::vector<std::string> bias;        // in order
+  std::string mask = "none";            // of the encoder's and, beside "causal", the decoder's self attention
+  std::string normalizer = "softmax";
+  std::int64_t window = 0;  // keys to each side that a mask "window" shows
+  double soft_cap = 50;     // of a bias "soft_cap"
+};
+
+struct ModelConfig {
+  std::string kind = "seq2seq_transformer";
+  std::int64_t num_layers = 2;  // of the encoder, and of the decoder
+  std::int64_t model_dim = 128;
+  std::int64_t num_heads = 4;
+  std::int64_t num_kv_heads = 0;      // 0: num_heads
+  std::int64_t feed_forward_dim = 0;  // 0: 4 model_dim
+  double dropout = 0.1;
+  double attention_dropout = 0;
+  std::string norm = "pre";         // "pre", "post"
+  std::string activation = "relu";  // "relu", "gelu", "silu"
+  bool share_embeddings = true;
+  bool tie_output = true;
+  AttentionConfig attention;
+};
+
+struct TrainConfig {
+  double minutes = 0;      // one of minutes and steps is given; a run's config.toml holds steps
+  std::int64_t steps = 0;  // updates
+  std::int64_t batch_tokens = 1024;
+  std::int64_t accumulate = 1;  // batches an update
+  double label_smoothing = 0.1;
+  std::int64_t log_every = 50;  // updates
+  std::int64_t checkpoint_every = 500;
+  std::int64_t validate_every = 1000;  // 0: never
+};
+
+struct OptimizerConfig {
+  std::string kind = "adamw";  // "sgd", "adam", "adamw"
+  double learning_rate = 1e-3;
+  std::array<double, 2> betas{0.9, 0.999};
+  double epsilon = 1e-8;
+  double momentum = 0;  // sgd
+  bool nesterov = false;
+  double weight_decay = 0.01;
+  std::string decay = "all";  // "all", "matrices": what weight decay applies to
+  double clip_norm = 1;       // 0: no clipping
+  double clip_value = 0;
+};
+
+struct RunConfig {
+  std::string task = "translate";
+  std::uint64_t seed = 1;
+  DataConfig data;
+  TokenizerConfig tokenizer;
+  ModelConfig model;
+  TrainConfig train;
+  OptimizerConfig optimizer;
+  optim::ScheduleSpec schedule{"linear", {{"warmup", 0.1}}};  // without `total`: it is train.steps
+};
+
+/// Throws Error("read_config: <file>:<line>: ...") for anything that is no valid configuration.
+RunConfig read_config(const std::filesystem::path& file);
+/// The same from text; `name` stands for the file in messages.
+RunConfig parse_config(std::string_view text, std::string_view name = "configuration");
+/// All keys, as TOML. parse_config(config_text(c)) is c.
+std::string config_text(const RunConfig& config);
+/// Writes config_text(), beside and renamed.
+void write_config(const RunConfig& config, const std::filesystem::path& file);
+
+/// The schedule over train.steps. Throws Error while steps is 0.
+optim::Schedule make_schedule(const RunConfig& config);
+/// The optimizer over these parameters, with its schedule; until steps are known the schedule is constantly 1.
+std::unique_ptr<optim::Optimizer> make_optimizer(const RunConfig& config, const std::vector<Tensor>& parameters);
+
+}  // namespace attune::train

@@ -1,0 +1,52 @@
+// A log of events, one JSON object a line (JSONL), flushed line by line: what `attune compare`, a spreadsheet or jq
+// read.
+//
+//   {"event":"step","step":1850,"loss":3.12,"learning_rate":0.0019}
+#pragma once
+#include <concepts>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+
+namespace attune::train {
+
+/// A number, a text or a truth. A number that is not finite is written as the text "nan", "inf" or "-inf": JSON has no
+/// such numbers, and none is hidden.
+class EventValue {
+ public:
+  template <std::integral I>
+  EventValue(I value) : value_(std::int64_t(value)) {}
+  EventValue(bool value) : value_(value) {}
+  EventValue(double value) : value_(value) {}
+  EventValue(std::string value) : value_(std::move(value)) {}
+  EventValue(std::string_view value) : value_(std::string(value)) {}
+  EventValue(const char* value) : value_(std::string(value)) {}
+  std::string json() const;
+
+ private:
+  std::variant<std::int64_t, double, bool, std::string> value_;
+};
+
+class EventLog {
+ public:
+  /// A new log; replaces a file that is there.
+  static EventLog create(const std::filesystem::path& file);
+  /// Goes on with a log: drops a last line that a kill cut off, and all lines whose "step" is above `step`, which the
+  /// resumed run will write again. Creates the file if there is none.
+  static EventLog resume(const std::filesystem::path& file, std::int64_t step);
+
+  /// Appends one line and flushes it. Throws Error if that fails (a full disk).
+  void write(std::initializer_list<std::pair<std::string_view, EventValue>> event);
+
+ private:
+  explicit EventLog(std::filesystem::path file);
+  std::filesystem::path file_;
+  std::ofstream out_;
+};
+
+}  // namespace attune::train
