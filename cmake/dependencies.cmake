@@ -7,6 +7,7 @@ pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
 
 set(ATTUNE_NEEDS_base Threads::Threads fmt::fmt PkgConfig::HWY)
 set(ATTUNE_NEEDS_io nlohmann_json::nlohmann_json)
+set(ATTUNE_NEEDS_optim nlohmann_json::nlohmann_json)
 
 if(ATTUNE_BUILD_TRAIN)
   pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
