@@ -18,6 +18,15 @@ struct Dropped {
   std::uint64_t seed;
   std::uint32_t batch, head;
   std::uint32_t threshold;
+  std::uint64_t key[14];  // of the seven rounds, in memory: a broadcast from there costs nothing in an xor
+
+  Dropped(std::uint64_t s, int b, int h, std::uint32_t t)
+      : seed(s), batch(std::uint32_t(b)), head(std::uint32_t(h)), threshold(t) {
+    for (std::uint32_t round = 0; round < 7; ++round) {
+      key[2 * round] = std::uint32_t(std::uint32_t(seed) + round * 0x9E3779B9u);
+      key[2 * round + 1] = std::uint32_t(std::uint32_t(seed >> 32) + round * 0xBB67AE85u);
+    }
+  }
 };
 }  // namespace attune::kernels
 #endif
@@ -43,14 +52,11 @@ HWY_INLINE Words philox7(const Dropped& at, Vec64 query, std::uint32_t keys8) {
   const hn::Repartition<std::uint32_t, Lanes64> d32;
   const auto m0 = hn::Set(d32, 0xD2511F53u), m1 = hn::Set(d32, 0xCD9E8D57u);
   Words c{{query, hn::Set(d, keys8), hn::Set(d, at.head), hn::Set(d, at.batch)}};
-  std::uint32_t k0 = std::uint32_t(at.seed), k1 = std::uint32_t(at.seed >> 32);
   ATTUNE_UNROLL for (int round = 0; round < 7; ++round) {
     const Vec64 a = hn::MulEven(hn::BitCast(d32, c.word[0]), m0), b = hn::MulEven(hn::BitCast(d32, c.word[2]), m1);
-    const Vec64 zeroth = hn::Xor(hn::Xor(hn::ShiftRight<32>(b), c.word[1]), hn::Set(d, k0));
-    const Vec64 second = hn::Xor(hn::Xor(hn::ShiftRight<32>(a), c.word[3]), hn::Set(d, k1));
+    const Vec64 zeroth = hn::Xor(hn::Xor(hn::ShiftRight<32>(b), c.word[1]), hn::Set(d, at.key[2 * round]));
+    const Vec64 second = hn::Xor(hn::Xor(hn::ShiftRight<32>(a), c.word[3]), hn::Set(d, at.key[2 * round + 1]));
     c = Words{{zeroth, b, second, a}};
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
   }
   return c;
 }
@@ -141,12 +147,12 @@ namespace attune::kernels {
 void drop(float* x, std::ptrdiff_t stride, std::uint64_t seed, int batch, int head, int query0, int queries, int key0,
           int keys, std::uint32_t threshold) {
   ATTUNE_DISPATCH(drop_f32)
-  (x, stride, {seed, std::uint32_t(batch), std::uint32_t(head), threshold}, query0, queries, key0, keys);
+  (x, stride, {seed, batch, head, threshold}, query0, queries, key0, keys);
 }
 void drop(double* x, std::ptrdiff_t stride, std::uint64_t seed, int batch, int head, int query0, int queries, int key0,
           int keys, std::uint32_t threshold) {
   ATTUNE_DISPATCH(drop_f64)
-  (x, stride, {seed, std::uint32_t(batch), std::uint32_t(head), threshold}, query0, queries, key0, keys);
+  (x, stride, {seed, batch, head, threshold}, query0, queries, key0, keys);
 }
 
 }  // namespace attune::kernels
