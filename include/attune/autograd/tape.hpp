@@ -10,14 +10,14 @@
 //     Tensor square(const Tensor& x) {                                    // x [...]
 //       Tensor y = Tensor::empty(x.shape(), x.dtype());
 //       ... y = x * x ...
-//       record("square", y, {x}, [x](Backward& b) {
+//       record("square", y, {x}, [x = x.detach()](Backward& b) {
 //         GradientSlot dx = b.slot(0);                                     // dy/dx = 2 x
 //         ... dx.memory = (dx.accumulate ? dx.memory : 0) + b.dout() * 2 * x ...
 //       });
 //       return y;
 //     }
 //
-// A closure that needs an output keeps y.detach(): y itself would make a cycle.
+// A closure keeps detached tensors: an output itself would make a cycle, an input would keep the graph below alive.
 #pragma once
 #include <cstdint>
 #include <functional>

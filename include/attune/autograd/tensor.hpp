@@ -86,6 +86,8 @@ class Tensor {
   Tensor clone() const;
   /// Overwrites the numbers with those of `source`, converted. Throws Error unless the shapes are equal.
   void copy_from(const Tensor& source);
+  /// Overwrites every number.
+  void fill(double value);
   /// Changes the dtype of this tensor and all its handles in place; a gradient is dropped. For leaves without aliases
   /// (parameters before training).
   void convert(DType);

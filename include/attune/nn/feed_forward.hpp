@@ -10,6 +10,7 @@ struct FeedForwardOptions {
   Activation activation = Activation::relu;
   double dropout = 0;  // after the activation
   bool bias = true;
+  Initializer init = {Init::xavier_uniform, 1};  // of both weights
 };
 
 class FeedForward : public Module {

@@ -6,7 +6,9 @@
 // have more heads than keys (grouped heads). Projections of one input are one product, and heads are attended to where
 // the product wrote them: nothing is transposed or copied. With a cache it decodes token by token.
 #pragma once
+#include <array>
 #include <optional>
+#include <vector>
 
 #include "attune/attention/mask/all.hpp"
 #include "attune/autograd/ops/attend.hpp"
@@ -30,12 +32,13 @@ NormPlace norm_place_from_name(std::string_view name);
 struct MultiHeadAttentionOptions {
   std::int64_t model_dim = 0;  // C, width of query and out
   std::int64_t num_heads = 1;
-  std::int64_t num_kv_heads = 0;  // 0: num_heads
-  std::int64_t head_dim = 0;      // D of query and key; 0: model_dim / num_heads
-  std::int64_t value_dim = 0;     // Dv; 0: head_dim
-  std::int64_t memory_dim = 0;    // width of key and value; 0: model_dim
-  bool bias_terms = true;         // of the four projections
-  double dropout = 0;             // of the weights, in training
+  std::int64_t num_kv_heads = 0;                 // 0: num_heads
+  std::int64_t head_dim = 0;                     // D of query and key; 0: model_dim / num_heads
+  std::int64_t value_dim = 0;                    // Dv; 0: head_dim
+  std::int64_t memory_dim = 0;                   // width of key and value; 0: model_dim
+  bool bias_terms = true;                        // of the four projections
+  double dropout = 0;                            // of the attention weights, in training
+  Initializer init = {Init::xavier_uniform, 1};  // of each projection; bias terms start at 0
   /// The five blanks (attention/attend.hpp). Learned arrays of stages become parameters of this module, which then
   /// works for the extents they were made for (`num_tokens` where a stage's arrays depend on the sequence).
   AnyPosition position;
@@ -51,11 +54,13 @@ struct MultiHeadAttentionOptions {
 
 /// Keys and values of the tokens seen so far, for decoding. Belongs to one module and one batch.
 struct KvCache {
-  Tensor keys, values;      // [B, capacity, Hkv * D], [B, capacity, Hkv * Dv]
+  Tensor rows;              // [B, capacity, Hkv * (D + Dv)]: of a token the keys of all heads, then the values
   std::int64_t length = 0;  // tokens in it
   bool fixed = false;       // holds a memory's projection (cross attention): filled once, then only read
   /// Keeps these batch entries, in this order (beams); entries may repeat.
   void select(const Ids& batch_entries);
+  /// Adds columns column .. column + width - 1 of new tokens [B, n, *].
+  void append(const Tensor& tokens, std::int64_t column, std::int64_t width);
 };
 
 /// What may differ from call to call.
@@ -75,8 +80,10 @@ struct AttentionResult {
   Statistics statistics;  // if asked for
 };
 
-/// Parameters: weight_in / bias_in of the fused projections (rows: query heads, key heads, value heads), weight_out
-/// [C, H * Dv], bias_out [C]; a row block of D is a head. norm.weight, norm.bias with a residual block.
+/// Parameters, [out, in]: weight_in [H * D + Hkv * D + Hkv * Dv, C] and bias_in (query heads, key heads, value heads: D
+/// or Dv rows are a head), weight_out [C, H * Dv] and bias_out [C]. If memory_dim is not C, weight_in has the query's
+/// rows alone and weight_memory [Hkv * D + Hkv * Dv, memory_dim] the rest. Then those of the stages, `alibi_slope` and
+/// so on; norm.weight and norm.bias with a residual block.
 class MultiHeadAttention : public Module {
  public:
   explicit MultiHeadAttention(const MultiHeadAttentionOptions&);
@@ -94,10 +101,15 @@ class MultiHeadAttention : public Module {
 
   const MultiHeadAttentionOptions& options() const { return options_; }
 
-  Tensor weight_in, bias_in, weight_out, bias_out;
+  Tensor weight_in, weight_memory, bias_in, weight_out, bias_out;
   std::vector<Tensor> stage_parameters;
 
  private:
+  enum Part { kQuery, kKey, kValue, kEnd };
+  Tensor project(const Tensor& x, Part first, Part end) const;
+  void add_stage_parameters();
+
+  std::array<std::int64_t, 4> rows_{};  // where query, key and value heads begin in the fused projection, and its end
   MultiHeadAttentionOptions options_;
   std::optional<LayerNorm> norm_;
 };

@@ -25,6 +25,8 @@ struct TransformerOptions {
   Activation activation = Activation::relu;
   NormPlace norm = NormPlace::pre;  // pre or post
   bool bias_terms = true;
+  Initializer init = {Init::xavier_uniform, 1};  // of all projections
+  std::int64_t num_tokens = 0;                   // for stages whose learned arrays depend on the sequence
   /// Stages of self attention (an encoder's, a decoder's beside its causal mask). Cross attention takes `score` and
   /// `normalizer` alone: positions, biases and masks speak of one sequence.
   AnyPosition position;

@@ -42,6 +42,7 @@ Attended attend(const Tensor& query, const Tensor& key, const Tensor& value, con
 struct PackedHeads {
   Tensor tensor;
   std::int64_t column = 0, heads = 0, dim = 0;
+  std::int64_t tokens = -1;  // the first so many of each batch entry; -1: all T
 };
 /// attend() on packed heads; the three may share a tensor, whose gradient is then made in one piece. out is
 /// [B, Tq, H * Dv]; extras.layout is not used.

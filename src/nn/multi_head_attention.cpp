@@ -1,0 +1,269 @@
+#include "attune/nn/multi_head_attention.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "attune/attention/bias/alibi.hpp"
+#include "attune/autograd/ops/dropout.hpp"
+#include "attune/autograd/ops/matmul.hpp"
+#include "attune/autograd/ops/shape.hpp"
+#include "attune/autograd/tape.hpp"
+#include "attune/base/error.hpp"
+
+namespace attune::nn {
+
+std::string_view name_of(NormPlace place) {
+  return place == NormPlace::none ? "none" : place == NormPlace::pre ? "pre" : "post";
+}
+NormPlace norm_place_from_name(std::string_view name) {
+  for (NormPlace p : {NormPlace::none, NormPlace::pre, NormPlace::post}) {
+    if (name_of(p) == name) return p;
+  }
+  fail("norm_place_from_name", "none, pre or post", "got \"" + std::string(name) + "\"");
+}
+
+MultiHeadAttention::MultiHeadAttention(const MultiHeadAttentionOptions& options) : options_(options) {
+  MultiHeadAttentionOptions& o = options_;
+  if (o.model_dim < 1 || o.num_heads < 1) {
+    fail("MultiHeadAttention", "model_dim and num_heads of at least 1",
+         "got " + std::to_string(o.model_dim) + " and " + std::to_string(o.num_heads));
+  }
+  if (o.num_kv_heads == 0) o.num_kv_heads = o.num_heads;
+  if (o.num_kv_heads < 1 || o.num_heads % o.num_kv_heads != 0) {
+    fail("MultiHeadAttention", "num_heads that is a multiple of num_kv_heads",
+         "got " + std::to_string(o.num_heads) + " and " + std::to_string(o.num_kv_heads));
+  }
+  if (o.head_dim == 0) {
+    if (o.model_dim % o.num_heads != 0) {
+      fail("MultiHeadAttention", "a model_dim that num_heads divides, or a head_dim",
+           "got " + std::to_string(o.model_dim) + " and " + std::to_string(o.num_heads) + " heads");
+    }
+    o.head_dim = o.model_dim / o.num_heads;
+  }
+  if (o.value_dim == 0) o.value_dim = o.head_dim;
+  if (o.memory_dim == 0) o.memory_dim = o.model_dim;
+  if (o.head_dim < 1 || o.value_dim < 1 || o.memory_dim < 1) {
+    fail("MultiHeadAttention", "positive widths",
+         "got head_dim " + std::to_string(o.head_dim) + ", value_dim " + std::to_string(o.value_dim) + ", memory_dim " +
+             std::to_string(o.memory_dim));
+  }
+  for (double p : {o.dropout, o.residual_dropout}) {
+    if (!(p >= 0 && p < 1)) fail("MultiHeadAttention", "0 <= dropout < 1", "got " + std::to_string(p));
+  }
+
+  rows_[kKey] = o.num_heads * o.head_dim;
+  rows_[kValue] = rows_[kKey] + o.num_kv_heads * o.head_dim;
+  rows_[kEnd] = rows_[kValue] + o.num_kv_heads * o.value_dim;
+  const bool stacked = o.memory_dim == o.model_dim;
+  Tensor in = Tensor::empty({stacked ? rows_[kEnd] : rows_[kKey], o.model_dim});
+  Tensor memory = stacked ? Tensor() : Tensor::empty({rows_[kEnd] - rows_[kKey], o.memory_dim});
+  for (int part = kQuery; part < kEnd; ++part) {  // each projection is its own matrix to an initialiser
+    const std::int64_t first = rows_[std::size_t(part)], end = rows_[std::size_t(part) + 1];
+    Tensor block =
+        stacked || part == kQuery ? slice(in, 0, first, end) : slice(memory, 0, first - rows_[kKey], end - rows_[kKey]);
+    initialize(block, o.init, default_generator());
+  }
+  weight_in = add_parameter("weight_in", in);
+  if (!stacked) weight_memory = add_parameter("weight_memory", memory);
+  const std::int64_t width = o.num_heads * o.value_dim;
+  weight_out = make_parameter({o.model_dim, width}, o.init);
+  if (o.bias_terms) bias_in = add_parameter("bias_in", Tensor::zeros({rows_[kEnd]}));
+  add_parameter("weight_out", weight_out);
+  if (o.bias_terms) bias_out = add_parameter("bias_out", Tensor::zeros({o.model_dim}));
+  add_stage_parameters();
+  if (o.norm != NormPlace::none) {
+    norm_.emplace(NormOptions{.dim = o.model_dim});
+    add_module("norm", *norm_);
+  }
+}
+
+namespace {
+
+AttendOptions attend_options(const MultiHeadAttentionOptions& o) {
+  AttendOptions a;
+  a.position = o.position;
+  a.score = o.score;
+  a.bias = o.bias;
+  a.mask = o.mask;
+  a.normalizer = o.normalizer;
+  return a;
+}
+
+/// The customary start of a stage's learned array.
+void start_values(const AttendParameter& p, Tensor& x, const MultiHeadAttentionOptions& o) {
+  if (p.stage == "alibi") {
+    for (std::int64_t h = 0; h < x.size(); ++h) x.data<float>()[h] = float(alibi_slope(int(h), int(x.size())));
+  } else if (p.stage == "sigmoid") {
+    x.fill(-std::log(double(std::max<std::int64_t>(1, o.num_tokens))));  // as much mass in all as a softmax has
+  } else if (p.stage == "dense" || p.stage == "softmax_with_sink") {
+    x.fill(0);
+  } else if (p.stage == "learned") {
+    initialize(x, {Init::normal, 0.02}, default_generator());
+  } else {  // [copies, out, in]: out of one copy
+    initialize(x, {Init::xavier_uniform, 1}, default_generator(), x.rank() >= 2 ? x.shape().back(1) : 0);
+  }
+}
+
+}  // namespace
+
+void MultiHeadAttention::add_stage_parameters() {
+  const MultiHeadAttentionOptions& o = options_;
+  AttendShape shape;
+  shape.batch_size = 1;
+  shape.num_heads = int(o.num_heads);
+  shape.num_kv_heads = int(o.num_kv_heads);
+  shape.num_queries = shape.num_keys = int(o.num_tokens);
+  shape.query_dim = shape.key_dim = int(o.head_dim);
+  shape.value_dim = int(o.value_dim);
+  std::vector<std::string> taken;
+  for (const AttendParameter& p : attend_parameters(attend_options(o), shape)) {
+    if (p.shape.size() == 0) {
+      fail("MultiHeadAttention", "num_tokens for the learned array of stage " + p.stage,
+           "its shape would be " + p.shape.text());
+    }
+    std::string name = p.stage;
+    name.append("_").append(p.name);
+    const auto before = std::count(taken.begin(), taken.end(), name);
+    taken.push_back(name);
+    if (before > 0) name.append("_").append(std::to_string(before + 1));
+    Tensor x = Tensor::empty(p.shape);
+    start_values(p, x, o);
+    stage_parameters.push_back(add_parameter(name, x));
+  }
+}
+
+/// Rows first .. end of the fused projection: x [B, T, C or memory_dim] -> [B, T, rows].
+Tensor MultiHeadAttention::project(const Tensor& x, Part first, Part end) const {
+  const std::int64_t begin = rows_[std::size_t(first)], last = rows_[std::size_t(end)];
+  const bool from_memory = weight_memory.defined() && first != kQuery;
+  const std::int64_t base = from_memory ? rows_[kKey] : 0;
+  const Tensor& all = from_memory ? weight_memory : weight_in;
+  const auto part = [](const Tensor& t, std::int64_t b, std::int64_t e) {
+    return b == 0 && e == t.shape()[0] ? t : slice(t, 0, b, e);
+  };
+  const Tensor bias = bias_in.defined() ? part(bias_in, begin, last) : Tensor();
+  return linear(x, part(all, begin - base, last - base), bias);
+}
+
+AttentionResult MultiHeadAttention::attend_to(const Tensor& query, const Tensor& memory,
+                                              const AttentionCall& call) const {
+  return attend_to(query, memory, memory, call);
+}
+
+AttentionResult MultiHeadAttention::attend_to(const Tensor& query, const Tensor& key, const Tensor& value,
+                                              const AttentionCall& call) const {
+  const MultiHeadAttentionOptions& o = options_;
+  const bool has_memory = call.cache == nullptr || !call.cache->fixed;
+  if (!query.defined() || query.rank() != 3 || query.shape()[2] != o.model_dim) {
+    fail("MultiHeadAttention", "query [B, Tq, " + std::to_string(o.model_dim) + "]",
+         query.defined() ? "got " + query.shape().text() : "got an undefined tensor");
+  }
+  for (const Tensor* t : {&key, &value}) {
+    if (has_memory && (!t->defined() || t->rank() != 3 || t->shape()[2] != o.memory_dim)) {
+      fail("MultiHeadAttention", "key and value [B, Tk, " + std::to_string(o.memory_dim) + "]",
+           t->defined() ? "got " + t->shape().text() : "got an undefined tensor");
+    }
+  }
+  const bool self = query.is(key) && query.is(value);
+  const Tensor x = o.norm == NormPlace::pre ? (*norm_)(query) : query;
+
+  AttendOptions options = attend_options(o);
+  options.mask = options.mask & call.mask;
+  if (!call.valid_keys.empty()) options.mask = options.mask & AnyMask(Padding{call.valid_keys});
+  if (training() && o.dropout > 0) {
+    options.dropout_p = o.dropout;
+    options.seed = generator().next_u64();
+  }
+  AttendExtras extras;
+  extras.parameters = stage_parameters;
+  extras.weights = call.weights;
+  extras.statistics = call.statistics;
+
+  const std::int64_t key_width = rows_[kValue] - rows_[kKey];
+  PackedHeads q{{}, 0, o.num_heads, o.head_dim}, k{{}, 0, o.num_kv_heads, o.head_dim},
+      v{{}, 0, o.num_kv_heads, o.value_dim};
+  if (call.cache != nullptr) {
+    KvCache& cache = *call.cache;
+    if (cache.fixed) {
+      q.tensor = project(x, kQuery, kKey);
+    } else {
+      if (!self) fail("MultiHeadAttention", "query = key = value with a cache that grows", "they differ");
+      if (will_record({query, weight_in}))
+        fail("MultiHeadAttention", "NoGrad around decoding with a cache", "gradients are on");
+      q.tensor = project(x, kQuery, weight_memory.defined() ? kKey : kEnd);
+      const Tensor rows = weight_memory.defined() ? project(x, kKey, kEnd) : q.tensor;
+      options.offset = {int(cache.length)};
+      cache.append(rows, weight_memory.defined() ? 0 : rows_[kKey], rows_[kEnd] - rows_[kKey]);
+    }
+    k.tensor = v.tensor = cache.rows;
+    k.tokens = v.tokens = cache.length;
+    v.column = key_width;
+  } else if (self && !weight_memory.defined()) {
+    q.tensor = k.tensor = v.tensor = project(x, kQuery, kEnd);
+    k.column = rows_[kKey];
+    v.column = rows_[kValue];
+  } else {
+    q.tensor = project(x, kQuery, kKey);
+    const auto source = [&](const Tensor& t) { return t.is(query) ? x : t; };
+    if (key.is(value)) {
+      k.tensor = v.tensor = project(source(key), kKey, kEnd);
+      v.column = key_width;
+    } else {
+      k.tensor = project(source(key), kKey, kValue);
+      v.tensor = project(source(value), kValue, kEnd);
+    }
+  }
+  Attended attended = attend_packed(q, k, v, options, extras);
+  AttentionResult result{linear(attended.out, weight_out, bias_out), attended.weights, std::move(attended.statistics)};
+  if (o.norm != NormPlace::none) {
+    result.out = add_dropout(query, result.out, training() ? o.residual_dropout : 0, generator());
+    if (o.norm == NormPlace::post) result.out = (*norm_)(result.out);
+  }
+  return result;
+}
+
+KvCache MultiHeadAttention::project_memory(const Tensor& memory) const {
+  KvCache cache;
+  cache.rows = project(memory, kKey, kEnd);
+  cache.length = memory.shape()[1];
+  cache.fixed = true;
+  return cache;
+}
+
+void KvCache::append(const Tensor& from, std::int64_t column, std::int64_t width) {
+  const std::int64_t batch = from.shape()[0], n = from.shape()[1], from_width = from.shape()[2];
+  const auto element = std::int64_t(size_of(from.dtype()));
+  const std::int64_t capacity = rows.defined() ? rows.shape()[1] : 0;
+  if (rows.defined() && (rows.shape()[0] != batch || rows.shape()[2] != width || rows.dtype() != from.dtype())) {
+    fail("KvCache", "tokens that continue a cache of " + rows.shape().text(),
+         "got " + std::to_string(batch) + " batch entries of width " + std::to_string(width));
+  }
+  const auto copy = [&](const Tensor& source, std::int64_t tokens, std::int64_t source_tokens,
+                        std::int64_t source_column, std::int64_t source_width, Tensor& target, std::int64_t at) {
+    for (std::int64_t b = 0; b < batch; ++b) {
+      for (std::int64_t t = 0; t < tokens; ++t) {
+        std::memcpy(
+            static_cast<char*>(target.raw()) + ((b * target.shape()[1] + at + t) * width) * element,
+            static_cast<const char*>(source.raw()) + ((b * source_tokens + t) * source_width + source_column) * element,
+            std::size_t(width * element));
+      }
+    }
+  };
+  if (length + n > capacity) {  // doubles, so a token costs O(1) copies
+    const auto larger = std::int64_t(std::bit_ceil(std::uint64_t(std::max<std::int64_t>(16, length + n))));
+    Tensor grown = Tensor::empty({batch, larger, width}, from.dtype());
+    if (length > 0) copy(rows, length, capacity, 0, width, grown, 0);
+    rows = grown;
+  }
+  copy(from, n, n, column, from_width, rows, length);
+  length += n;
+}
+
+void KvCache::select(const Ids& batch_entries) {
+  if (rows.defined()) rows = take_rows(rows, batch_entries).detach();
+}
+
+}  // namespace attune::nn

@@ -1,0 +1,29 @@
+#include "attune/nn/norm.hpp"
+
+#include <string>
+
+#include "attune/autograd/ops/norm.hpp"
+#include "attune/base/error.hpp"
+
+namespace attune::nn {
+namespace {
+void check(std::string_view name, const NormOptions& options) {
+  if (options.dim < 1) fail(name, "dim of at least 1", "got " + std::to_string(options.dim));
+  if (!(options.epsilon >= 0)) fail(name, "epsilon of at least 0", "got " + std::to_string(options.epsilon));
+}
+}  // namespace
+
+LayerNorm::LayerNorm(const NormOptions& options) : epsilon_(options.epsilon) {
+  check("LayerNorm", options);
+  weight = add_parameter("weight", Tensor::ones({options.dim}));
+  if (options.bias) bias = add_parameter("bias", Tensor::zeros({options.dim}));
+}
+Tensor LayerNorm::operator()(const Tensor& x) const { return layer_norm(x, weight, bias, epsilon_); }
+
+RMSNorm::RMSNorm(const NormOptions& options) : epsilon_(options.epsilon) {
+  check("RMSNorm", options);
+  weight = add_parameter("weight", Tensor::ones({options.dim}));
+}
+Tensor RMSNorm::operator()(const Tensor& x) const { return rms_norm(x, weight, epsilon_); }
+
+}  // namespace attune::nn
