@@ -2,7 +2,7 @@
 // sacreBLEU computes it by default (Post, arXiv:1804.08771): one reference, case kept, mteval-13a tokens, exponential
 // smoothing.
 //
-//   BLEU = 100 * exp(min(0, 1 - reference length / hypothesis length)) * (p1 * p2 * p3 * p4)^(1/4)
+//   BLEU = 100 * min(1, exp(1 - reference length / hypothesis length)) * (p1 * p2 * p3 * p4)^(1/4)
 //
 // pn is the share of the hypotheses' n-grams that occur in the reference, clipped to its count there, over all
 // sentences. The k-th order without a match counts 1 / 2^k matches.

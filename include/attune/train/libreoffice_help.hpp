@@ -4,11 +4,14 @@
 // in
 //    <script>, <style> and <span class="MAC"> is dropped, <br> is a space, white space collapses.
 // 2. Paragraphs are joined on the key. Equal sides are untranslated and dropped. If both sides split into the same
-// number of
-//    sentences, the sentences are paired, else the paragraphs.
-// 3. Clean: NFC; 1..60 source words; length ratio 0.5..2 above 3 words; 2 Latin letters in the source; no pair twice.
-// 4. Split by page, with the first byte of md5(page path): 0-12 test, 13-25 valid, else train. Pairs of valid and test
-//    leave if they are shorter than 3 source words or if their source or target, in lower case, occurs in train.
+// number
+//    of sentences, the sentences are paired, else the paragraphs.
+// 3. Clean: NFC; sides differ; 1..60 source words; target length 0.5..2 times the source's from 3 words up; 2 Latin
+//    letters in the source. Chinese: at most 150 characters, 1.6 of which count as a word.
+// 4. Split by page, with the first byte of md5(page path): 0-12 test, 13-25 valid, else train. A pair that occurs twice
+//    (in lower case) stays once, in train if it is there, else in valid. Pairs of valid and test leave if they are
+//    shorter than 3 source words, if their source or target, in lower case, occurs in train, or if their source was
+//    asked before.
 //
 // The pages themselves are fetched by train/fetch.hpp and never kept in the repository (MPL-2.0).
 #pragma once
@@ -38,7 +41,7 @@ std::vector<std::string> split_sentences(std::string_view paragraph, bool full_w
 
 struct HelpCounts {
   std::int64_t pages = 0;  // that occur in both languages
-  std::int64_t pairs = 0;  // after cleaning, before the split
+  std::int64_t pairs = 0;  // clean and different, before valid and test are thinned
   std::int64_t train = 0, valid = 0, test = 0;
   friend bool operator==(const HelpCounts&, const HelpCounts&) = default;
 };

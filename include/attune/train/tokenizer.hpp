@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace attune::train {
@@ -47,6 +48,8 @@ class Tokenizer {
 
  private:
   struct Model;
+  static Tokenizer from_bytes(std::string bytes, const std::string& origin);
+  void check(std::int32_t id) const;
   explicit Tokenizer(std::shared_ptr<const Model> model) : model_(std::move(model)) {}
   std::shared_ptr<const Model> model_;
 };
