@@ -6,7 +6,7 @@ add_library(attune_flags INTERFACE)
 target_compile_options(attune_flags INTERFACE
   # Vectorising a user's lambda inside the stage adaptor needs -O3; errno and traps are not observed anywhere.
   $<$<CONFIG:Release>:-O3> -fno-math-errno -fno-trapping-math -ffp-contract=off
-  $<$<BOOL:${ATTUNE_WERROR}>:-Wall -Wextra -Wshadow=local -Wno-missing-field-initializers -Werror>)
+  $<$<BOOL:${ATTUNE_WERROR}>:-Wall -Wextra $<$<CXX_COMPILER_ID:GNU>:-Wshadow=local> -Wno-missing-field-initializers -Werror>)
 if(ATTUNE_SANITIZE)
   target_compile_options(attune_flags INTERFACE -fsanitize=${ATTUNE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(attune_flags INTERFACE -fsanitize=${ATTUNE_SANITIZE})
