@@ -23,6 +23,7 @@ namespace attune::kernels::HWY_NAMESPACE {
 enum class Into {
   overwrite,  // c = ab
   add,        // c = c + ab
+  begin,      // c = start[n] + ab: a bias, read once per block
   rescale,    // c = c * factor[n] + ab: the online softmax's correction, fused into the load of the accumulator
   maximum     // c = ab, and maximum[n] = max(maximum[n], c[m][n]) over all m
 };
@@ -40,7 +41,7 @@ constexpr int block_rows(int vectors) { return vectors == 2 ? 6 : 12; }
 #endif
 
 /// kRows x kVectors registers of c. With kPartial the last vector has only `last` lanes in b and c.
-/// `lanes` points at factor or maximum for these columns (Into::rescale, Into::maximum), padded to whole vectors.
+/// `lanes` points at start, factor or maximum for these columns (begin, rescale, maximum), padded to whole vectors.
 template <int kRows, int kVectors, Into kInto, bool kPartial, class T>
 HWY_INLINE void product_block(int k, const T* HWY_RESTRICT a, std::ptrdiff_t am, std::ptrdiff_t ak,
                               const T* HWY_RESTRICT b, std::ptrdiff_t bk, T* HWY_RESTRICT c, std::ptrdiff_t cm,
@@ -57,6 +58,8 @@ HWY_INLINE void product_block(int k, const T* HWY_RESTRICT a, std::ptrdiff_t am,
     ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j) {
       if constexpr (kInto == Into::add) {
         sum[i][j] = read(c + i * cm, j);
+      } else if constexpr (kInto == Into::begin) {
+        sum[i][j] = load(lanes + j * kL);
       } else if constexpr (kInto == Into::rescale) {
         sum[i][j] = hn::Mul(load(lanes + j * kL), read(c + i * cm, j));
       } else {
@@ -111,7 +114,7 @@ HWY_NOINLINE void product_columns(int m, int k, const T* a, std::ptrdiff_t am, s
 }
 
 /// c[m][n] (+)= sum_k a[m * am + k * ak] * b[k * bk + n]; b, c are read and written at columns 0 .. n-1 only.
-/// lanes: factor [n] or maximum [n], padded to whole vectors; null for overwrite and add.
+/// lanes: start, factor or maximum [n], padded to whole vectors; null for overwrite and add.
 template <Into kInto, class T>
 HWY_INLINE void product_into(int m, int n, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b,
                              std::ptrdiff_t bk, T* c, std::ptrdiff_t cm, T* lanes = nullptr) {
