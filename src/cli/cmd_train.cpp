@@ -1,0 +1,99 @@
+// attune train RECIPE | --resume RUN: trains what a recipe describes.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+
+#include "attune/base/error.hpp"
+#include "attune/train/signals.hpp"
+#include "cli/training.hpp"
+
+namespace attune::cli {
+
+train::RunResult train_here(const train::RunConfig& config, const std::string& run, const std::string& data_folder,
+                            bool resume, std::string_view how_to_go_on) {
+  train::Progress progress(std::cerr, {.terminal = isatty(STDERR_FILENO) != 0});
+  const train::StopOnSignal signal;
+  const train::RunHooks hooks{.told = [&](std::string_view line) { progress.note(std::string(line)); },
+                              .progress = &progress,
+                              .stop = [&] { return signal.requested(); }};
+  const train::RunResult result =
+      resume ? train::resume_run(run, data_folder, hooks) : train::start_run(config, run, data_folder, hooks);
+  if (result.refused > 0)
+    complain(fmt::format("warning: {} updates were refused, their loss or gradient was not finite", result.refused));
+  if (result.interrupted) {
+    complain(fmt::format("stopped and saved at step {} of {}; {} goes on", result.step, result.steps, how_to_go_on));
+    throw Interrupted{};
+  }
+  return result;
+}
+
+namespace {
+
+struct TrainArguments {
+  std::string recipe, resume, out, data_folder = "data";
+  double minutes = 0;
+  std::int64_t steps = 0;
+  std::int64_t seed = -1;
+  bool json = false;
+};
+
+void train(const TrainArguments& arguments) {
+  train::RunConfig config;
+  std::string run = arguments.resume;
+  if (run.empty()) {
+    config = train::read_config(arguments.recipe);
+    if (arguments.minutes > 0) config.train.minutes = arguments.minutes, config.train.steps = 0;
+    if (arguments.steps > 0) config.train.steps = arguments.steps, config.train.minutes = 0;
+    if (arguments.seed >= 0) config.seed = std::uint64_t(arguments.seed);
+    run = arguments.out.empty() ? "out/" + std::filesystem::path(arguments.recipe).stem().string() : arguments.out;
+  }
+  const train::RunResult result =
+      train_here(config, run, arguments.data_folder, !arguments.resume.empty(), "attune train --resume " + run);
+  if (arguments.json)
+    return print_json({{"run", run},
+                       {"step", result.step},
+                       {"steps", result.steps},
+                       {"minutes", result.minutes},
+                       {"tokens_per_second", result.tokens_per_second},
+                       {"parameters", result.parameters},
+                       {"refused", result.refused},
+                       {"valid_loss", std::isfinite(result.valid_loss) ? Json(result.valid_loss) : Json()}});
+  print_line(
+      fmt::format("{}: {} steps in {:.1f} minutes, {} tokens/s, {} parameters{}", run, grouped(result.step),
+                  result.minutes, grouped(std::llround(result.tokens_per_second)), grouped(result.parameters),
+                  std::isfinite(result.valid_loss) ? fmt::format(", valid loss {:.3f}", result.valid_loss) : ""));
+}
+
+}  // namespace
+
+void add_train(CLI::App& program) {
+  auto arguments = std::make_shared<TrainArguments>();
+  CLI::App* command = program.add_subcommand("train", "Train what a recipe describes, or go on with a run.");
+  CLI::Option* recipe =
+      command->add_option("RECIPE", arguments->recipe, "a TOML file, such as recipes/translate_en_de.toml");
+  CLI::Option* resume = command->add_option("--resume", arguments->resume, "folder of a run to go on with");
+  CLI::Option* out = command->add_option("--out", arguments->out, "folder of the new run; out/<name of the recipe>");
+  CLI::Option* minutes =
+      command->add_option("--minutes", arguments->minutes, "train for so long, instead of the recipe's")
+          ->check(CLI::PositiveNumber);
+  CLI::Option* steps = command->add_option("--steps", arguments->steps, "train so many steps, instead of the recipe's")
+                           ->check(CLI::PositiveNumber);
+  CLI::Option* seed =
+      command->add_option("--seed", arguments->seed, "instead of the recipe's")->check(CLI::NonNegativeNumber);
+  command->add_option("--data", arguments->data_folder, "folder that data is fetched to")->capture_default_str();
+  command->add_flag("--json", arguments->json, "print the result as JSON");
+  minutes->excludes(steps);
+  for (CLI::Option* of_new_runs : {recipe, out, minutes, steps, seed}) resume->excludes(of_new_runs);
+  command->footer(
+      "Example:\n  attune train recipes/translate_en_de.toml --minutes 5\n  attune train --resume out/translate_en_de");
+  command->callback([arguments, recipe, resume] {
+    if (recipe->empty() && resume->empty()) throw CLI::RequiredError("RECIPE or --resume RUN");
+    train(*arguments);
+  });
+}
+
+}  // namespace attune::cli

@@ -1,0 +1,280 @@
+// The loop around the updates. Whatever it measures (time, tokens) or shows changes no bit of what is learned.
+#include "attune/train/run.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <optional>
+
+#include "attune/base/error.hpp"
+#include "attune/train/checkpoint.hpp"
+#include "attune/train/clock.hpp"
+#include "attune/train/evaluate.hpp"
+#include "attune/train/event_log.hpp"
+#include "attune/train/trainer.hpp"
+#include "attune/train/translate_task.hpp"
+
+namespace attune::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kValidPairs = 256;  // of the validation loss: a tenth of a second
+constexpr double kStepShare = 0.985;      // of the minutes; the rest is for validation and checkpoints
+
+/// Everything that a run has in its hands.
+struct Run {
+  RunFiles files;
+  RunConfig config;
+  const RunHooks& hooks;
+  TaskText data;
+  std::shared_ptr<models::Seq2SeqTransformer> model;
+  std::unique_ptr<optim::Optimizer> optimizer;
+  std::optional<BatchStream> stream;
+  std::optional<Trainer> trainer;
+  std::vector<TokenPair> valid;
+  RunFacts facts;
+
+  // Carried from piece to piece of the run, by way of the checkpoints.
+  double seconds = 0, tokens = 0;
+  double refused = 0;
+  double interval_loss = 0, interval_tokens = 0;  // since the last line of the log: nats, target tokens
+
+  void tell(const std::string& line) const {
+    if (hooks.told) hooks.told(line);
+  }
+};
+
+/// The text and the tokenizer: made where the folder does not have them yet.
+void prepare(Run& run, const fs::path& data_folder) {
+  const bool known = fs::exists(run.files.facts);
+  if (known) {
+    run.facts = read_facts(run.files);
+    run.config.data.folder = run.facts.data_folder;
+  }
+  run.data = task_text(run.config, data_folder, run.hooks.told);
+  if (known && run.facts.data_sha256 != run.data.sha256)
+    fail("resume_run", fmt::format("the text that the run began with (sha256 {})", run.facts.data_sha256),
+         fmt::format("{} in {}", run.data.sha256, run.data.folder.string()));
+  if (!fs::exists(run.files.tokenizer)) {
+    run.tell("training the tokenizer");
+    task_tokenizer(run.config, run.data.text).save(run.files.tokenizer);
+  }
+}
+
+/// Model, optimizer, stream and trainer at step 0.
+void build(Run& run) {
+  const Tokenizer tokenizer = Tokenizer::load(run.files.tokenizer);
+  set_seed(run.config.seed);
+  run.model = std::make_shared<models::Seq2SeqTransformer>(model_options(run.config, tokenizer.vocab_size()));
+  run.model->set_generator(Generator(run.config.seed, 1));
+  run.optimizer = make_optimizer(run.config, run.model->parameters());
+  run.stream.emplace(encode_pairs(tokenizer, run.data.text.train),
+                     BatchOptions{.batch_tokens = run.config.train.batch_tokens,
+                                  .max_tokens = run.config.data.max_tokens,
+                                  .seed = run.config.seed});
+  run.trainer.emplace(
+      *run.model, *run.optimizer, *run.stream,
+      TrainerOptions{.label_smoothing = run.config.train.label_smoothing, .accumulate = run.config.train.accumulate});
+  // Evenly spread, so that all pages take part.
+  const std::vector<SentencePair>& valid = run.data.text.valid;
+  std::vector<SentencePair> some;
+  for (std::size_t i = 0; i < std::min(valid.size(), kValidPairs); ++i)
+    some.push_back(valid[i * valid.size() / std::min(valid.size(), kValidPairs)]);
+  run.valid = encode_pairs(tokenizer, some);
+
+  run.facts.data_folder = run.data.folder.string();
+  run.facts.data_sha256 = run.data.sha256;
+  run.facts.train_pairs = std::int64_t(run.data.text.train.size());
+  run.facts.valid_pairs = std::int64_t(valid.size());
+  run.facts.test_pairs = std::int64_t(run.data.text.test.size());
+  run.facts.vocab_size = tokenizer.vocab_size();
+  run.facts.parameters = run.model->num_parameters();
+}
+
+/// Source and target tokens of an update, on average over an epoch.
+double tokens_an_update(const Run& run) {
+  double tokens = 0;
+  for (const TokenPair& pair : run.stream->pairs()) tokens += double(pair.source.size() + pair.target.size());
+  return tokens / double(run.stream->batches_in_epoch()) * double(run.config.train.accumulate);
+}
+
+/// Minutes become steps: a few updates are timed and undone. At a learning rate of 0 they leave the weights alone;
+/// moments, generator and cursor are put back.
+void decide_steps(Run& run) {
+  if (run.config.train.steps == 0) {
+    run.facts.planned_minutes = run.config.train.minutes;
+    const optim::OptimizerState optimizer = run.optimizer->state();
+    const Generator generator = run.model->generator();
+    const BatchCursor cursor = run.stream->cursor();
+    run.optimizer->set_schedule(optim::Schedule::from_function([](std::int64_t) { return 0.0; }));
+    const StepBudget budget = steps_for_minutes(
+        run.config.train.minutes, [&] { return run.trainer->update().tokens; }, tokens_an_update(run), kStepShare);
+    run.optimizer->load_state(optimizer);
+    run.model->set_generator(generator);
+    run.stream->seek(cursor);
+    run.tell(fmt::format("{} minutes are {} steps of {:.1f} ms", run.config.train.minutes, budget.steps,
+                         1000 * budget.seconds_a_step));
+    run.config.train.steps = budget.steps;
+    run.config.train.minutes = 0;
+  }
+  run.config.data.folder = run.data.folder.string();
+  run.optimizer->set_schedule(make_schedule(run.config));
+  write_facts(run.facts, run.files);
+  write_config(run.config, run.files.config);
+}
+
+void save(const Run& run) {
+  Checkpoint checkpoint;
+  checkpoint.weights = run.model->named_parameters();
+  checkpoint.optimizer = run.optimizer->state();
+  checkpoint.step = run.optimizer->step();
+  checkpoint.data = run.stream->cursor();
+  checkpoint.generators = {{"dropout", GeneratorState(run.model->generator())}};
+  checkpoint.schedule = make_schedule(run.config).json();
+  checkpoint.numerics = numerics_of_this_machine();
+  checkpoint.numbers = {{"seconds", run.seconds},
+                        {"tokens", run.tokens},
+                        {"refused", run.refused},
+                        {"interval_loss", run.interval_loss},
+                        {"interval_tokens", run.interval_tokens}};
+  save_checkpoint(run.files.checkpoint, checkpoint);
+}
+
+void restore(Run& run) {
+  const Checkpoint checkpoint = load_checkpoint(run.files.checkpoint);
+  const auto dropout = checkpoint.generators.find("dropout");
+  if (dropout == checkpoint.generators.end())
+    fail("resume_run", "a checkpoint with the generator \"dropout\"", run.files.checkpoint.string());
+  if (checkpoint.schedule != make_schedule(run.config).json())
+    fail("resume_run", fmt::format("the schedule of config.toml, {}", make_schedule(run.config).json()),
+         fmt::format("{} in {}", checkpoint.schedule, run.files.checkpoint.string()));
+  if (checkpoint.numerics != numerics_of_this_machine())
+    run.tell(fmt::format("warning: the run began on {}, this machine is {}: the last bits may differ",
+                         checkpoint.numerics, numerics_of_this_machine()));
+  restore_weights(checkpoint.weights, *run.model);
+  run.optimizer->load_state(checkpoint.optimizer);
+  run.model->set_generator(dropout->second.generator());
+  run.stream->seek(checkpoint.data);
+  const auto number = [&](const char* name) {
+    const auto found = checkpoint.numbers.find(name);
+    return found == checkpoint.numbers.end() ? 0.0 : found->second;
+  };
+  run.seconds = number("seconds");
+  run.tokens = number("tokens");
+  run.refused = number("refused");
+  run.interval_loss = number("interval_loss");
+  run.interval_tokens = number("interval_tokens");
+}
+
+/// Updates until the last step, or until somebody wants it to stop.
+RunResult train(Run& run) {
+  const TrainConfig& plan = run.config.train;
+  const double seconds_before = run.seconds, tokens_before = run.tokens, began = steady_seconds();
+  const std::int64_t first_step = run.optimizer->step();
+  EventLog log = EventLog::resume(run.files.log, first_step);
+  RunResult result{
+      .steps = plan.steps, .parameters = run.facts.parameters, .valid_loss = std::numeric_limits<double>::quiet_NaN()};
+  ProgressState shown{.step = first_step, .steps = plan.steps};
+  double smooth_loss = 0, smooth_weight = 0;  // of the progress line
+  bool look = true;                           // ask the next update for its attention
+
+  while (run.optimizer->step() < plan.steps) {
+    if (run.hooks.stop && run.hooks.stop()) {
+      result.interrupted = true;
+      break;
+    }
+    const bool log_due = (run.optimizer->step() + 1) % plan.log_every == 0 || run.optimizer->step() + 1 == plan.steps;
+    const UpdateReport update = run.trainer->update(look || log_due);
+    const std::int64_t step = run.optimizer->step();
+    run.tokens += double(update.tokens);
+    run.seconds = seconds_before + steady_seconds() - began;
+    if (look || log_due) shown.max_logit = update.attention.largest_logit, shown.entropy = update.attention.entropy;
+    look = false;
+    if (!update.applied) {
+      run.refused += 1;
+      log.write({{"event", "refused"}, {"step", step}, {"loss", update.loss}, {"gradient_norm", update.gradient_norm}});
+      continue;
+    }
+    run.interval_loss += update.loss * double(update.target_tokens);
+    run.interval_tokens += double(update.target_tokens);
+    smooth_loss = 0.98 * smooth_loss + 0.02 * update.loss;
+    smooth_weight = 0.98 * smooth_weight + 0.02;
+
+    if (log_due) {
+      log.write({{"event", "step"},
+                 {"step", step},
+                 {"loss", run.interval_loss / run.interval_tokens},
+                 {"learning_rate", update.learning_rate},
+                 {"gradient_norm", update.gradient_norm},
+                 {"largest_logit", update.attention.largest_logit},
+                 {"entropy", update.attention.entropy},
+                 {"smallest_entropy", update.attention.smallest_entropy},
+                 {"tokens", run.tokens},
+                 {"seconds", run.seconds}});
+      run.interval_loss = run.interval_tokens = 0;
+    }
+    const bool last = step == plan.steps;
+    if (!run.valid.empty() && (last || (plan.validate_every > 0 && step % plan.validate_every == 0))) {
+      const double valid_loss = mean_loss(*run.model, run.valid, plan.batch_tokens);
+      log.write({{"event", "valid"}, {"step", step}, {"loss", valid_loss}});
+      if (last) result.valid_loss = valid_loss;
+    }
+    if (!last && plan.checkpoint_every > 0 && step % plan.checkpoint_every == 0) save(run);
+    if (run.hooks.progress && (last || run.hooks.progress->due())) {
+      const double elapsed = run.seconds - seconds_before;
+      shown.step = step;
+      shown.loss = smooth_loss / smooth_weight;
+      shown.learning_rate = update.learning_rate;
+      shown.tokens_per_second = (run.tokens - tokens_before) / elapsed;
+      shown.seconds_left = elapsed / double(step - first_step) * double(plan.steps - step);
+      run.hooks.progress->show(shown);
+    }
+  }
+  run.seconds = seconds_before + steady_seconds() - began;
+  if (run.optimizer->step() > first_step || !has_checkpoint(run.files.checkpoint)) save(run);
+  if (run.hooks.progress && run.optimizer->step() > first_step) run.hooks.progress->finish(shown);
+  result.step = run.optimizer->step();
+  result.refused = std::int64_t(run.refused);
+  result.minutes = run.seconds / 60;
+  result.tokens_per_second = run.seconds > 0 ? run.tokens / run.seconds : 0;
+  return result;
+}
+
+RunResult open(Run run, const fs::path& data_folder) {
+  prepare(run, data_folder);
+  build(run);
+  if (has_checkpoint(run.files.checkpoint)) {
+    run.optimizer->set_schedule(make_schedule(run.config));
+    restore(run);
+  } else {
+    decide_steps(run);
+  }
+  return train(run);
+}
+
+}  // namespace
+
+RunResult start_run(const RunConfig& config, const fs::path& run, const fs::path& data_folder, const RunHooks& hooks) {
+  const RunFiles files(run);
+  if (fs::exists(files.config))
+    fail("start_run", "a folder without a run",
+         fmt::format("{} (resume it, or choose another)", files.config.string()));
+  std::error_code error;
+  fs::create_directories(files.folder, error);
+  if (error) fail("start_run", fmt::format("a folder {}", files.folder.string()), error.message());
+  write_config(config, files.config);
+  return open({.files = files, .config = config, .hooks = hooks}, data_folder);
+}
+
+RunResult resume_run(const fs::path& run, const fs::path& data_folder, const RunHooks& hooks) {
+  const RunFiles files(run);
+  if (!fs::exists(files.config))
+    fail("resume_run", "a folder with a run (config.toml)", fmt::format("none in {}", files.folder.string()));
+  return open({.files = files, .config = read_config(files.config), .hooks = hooks}, data_folder);
+}
+
+}  // namespace attune::train

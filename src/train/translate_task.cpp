@@ -1,0 +1,210 @@
+// The translation task: text, tokenizer, model and the files of a run.
+#include "attune/train/translate_task.hpp"
+
+#include <fmt/format.h>
+#include <sha256.h>
+#include <sys/types.h>
+
+#include <nlohmann/json.hpp>
+
+#include "attune/attention/attention.hpp"
+#include "attune/base/error.hpp"
+#include "attune/io/atomic_file.hpp"
+#include "attune/train/checkpoint.hpp"
+#include "attune/train/evaluate.hpp"
+#include "attune/train/libreoffice_help.hpp"
+
+namespace attune::train {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+/// Hex, over "source TAB target LF" of all pairs.
+std::string sha256_of(const std::vector<SentencePair>& pairs) {
+  SHA2_CTX context;
+  SHA256Init(&context);
+  const auto add = [&](const std::string& text, char end) {
+    SHA256Update(&context, reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
+    SHA256Update(&context, reinterpret_cast<const std::uint8_t*>(&end), 1);
+  };
+  for (const SentencePair& pair : pairs) add(pair.source, '\t'), add(pair.target, '\n');
+  char hex[SHA256_DIGEST_STRING_LENGTH];
+  return SHA256End(&context, hex);
+}
+
+bool has_tsv_files(const fs::path& folder) {
+  for (const char* name : {"train.tsv", "valid.tsv", "test.tsv"})
+    if (!fs::exists(folder / name)) return false;
+  return true;
+}
+
+AnyScore score_named(const ModelConfig& model) {
+  if (model.attention.score == ScaledDot::name) return ScaledDot{};
+  if (model.attention.score == Additive::name) return Additive{.hidden_dim = int(model.model_dim / model.num_heads)};
+  fail("model_options", "a score that a recipe can name: scaled_dot or additive", model.attention.score);
+}
+
+AnyBias bias_named(const std::string& name, const AttentionConfig& attention) {
+  if (name == Alibi::name) return Alibi{};
+  if (name == SoftCap::name) return SoftCap{.cap = attention.soft_cap};
+  fail("model_options", "a bias that a recipe can name: alibi or soft_cap", name);
+}
+
+AnyMask mask_named(const AttentionConfig& attention) {
+  if (attention.mask == "none") return {};
+  if (attention.mask == Window::name) return Window{.left = int(attention.window), .right = int(attention.window)};
+  fail("model_options", "a mask that a recipe can name: none or window", attention.mask);
+}
+
+AnyNormalizer normalizer_named(const std::string& name) {
+  if (name == Softmax::name) return Softmax{};
+  if (name == SoftmaxWithSink::name) return SoftmaxWithSink{};
+  if (name == Sigmoid::name) return Sigmoid{};
+  if (name == Sparsemax::name) return Sparsemax{};
+  fail("model_options", "a normalizer that a recipe can name: softmax, softmax_with_sink, sigmoid or sparsemax", name);
+}
+
+}  // namespace
+
+RunFiles::RunFiles(const fs::path& run)
+    : folder(run),
+      config(run / "config.toml"),
+      tokenizer(run / "tokenizer.model"),
+      facts(run / "run.json"),
+      log(run / "log.jsonl"),
+      checkpoint(run / "checkpoint") {}
+
+TaskText task_text(const RunConfig& config, const fs::path& data_folder, const FetchProgress& told) {
+  TaskText out;
+  if (config.data.source == "tsv") {
+    if (config.data.folder.empty()) fail("task_text", "data.folder with source tsv", "none");
+    out.folder = config.data.folder;
+    out.text = read_parallel_text(out.folder);
+  } else if (config.data.source == "libreoffice-help") {
+    if (config.data.languages.size() != 2)
+      fail("task_text", "data.languages names two", fmt::format("{}", config.data.languages.size()));
+    const std::string name = fmt::format("translation-{}-{}", config.data.languages[0], config.data.languages[1]);
+    out.folder = config.data.folder.empty() ? data_folder / name : fs::path(config.data.folder);
+    if (!config.data.folder.empty() || has_tsv_files(out.folder)) {
+      out.text = read_parallel_text(out.folder);
+    } else {
+      PreparedTranslation prepared =
+          prepare_translation(data_folder, {config.data.languages[0], config.data.languages[1]}, told);
+      for (const std::string& warning : prepared.warnings)
+        if (told) told("warning: " + warning);
+      out.folder = prepared.folder;
+      out.text = std::move(prepared.text);
+    }
+  } else {
+    fail("task_text", "data.source is libreoffice-help or tsv", config.data.source);
+  }
+  out.folder = fs::absolute(out.folder).lexically_normal();
+  out.sha256 = sha256_of(out.text.train);
+  return out;
+}
+
+Tokenizer task_tokenizer(const RunConfig& config, const ParallelText& text) {
+  TokenizerOptions options;
+  options.kind = config.tokenizer.kind == "bpe" ? TokenizerKind::bpe : TokenizerKind::unigram;
+  options.vocab_size = config.tokenizer.vocab_size;
+  options.character_coverage = config.tokenizer.character_coverage;
+  std::vector<std::string> sentences;
+  for (const SentencePair& pair : text.train) sentences.push_back(pair.source), sentences.push_back(pair.target);
+  return Tokenizer::train(sentences, options);
+}
+
+models::Seq2SeqOptions model_options(const RunConfig& config, std::int64_t vocab_size) {
+  const ModelConfig& model = config.model;
+  if (model.kind != "seq2seq_transformer") fail("model_options", "model.kind is seq2seq_transformer", model.kind);
+  models::Seq2SeqOptions options;
+  options.source_vocab_size = vocab_size;
+  options.num_encoder_layers = options.num_decoder_layers = model.num_layers;
+  options.model_dim = model.model_dim;
+  options.num_heads = model.num_heads;
+  options.num_kv_heads = model.num_kv_heads;
+  options.feed_forward_dim = model.feed_forward_dim;
+  options.dropout = model.dropout;
+  options.attention_dropout = model.attention_dropout;
+  options.activation = activation_from_name(model.activation);
+  options.norm = nn::norm_place_from_name(model.norm);
+  options.share_embeddings = model.share_embeddings;
+  options.tie_output = model.tie_output;
+  options.padding_id = kPaddingId;
+  options.begin_id = kBeginId;
+  options.end_id = kEndId;
+  // Rotary positions act inside the attention; the others are added to the tokens.
+  if (model.attention.position == Rotary::name) {
+    options.positions = models::TokenPositions::none;
+    options.position = Rotary{};
+  } else {
+    options.positions = models::token_positions_from_name(model.attention.position);
+    // Twice what training sees: decoding may write more tokens than the longest target.
+    options.num_positions = std::max<std::int64_t>(256, 2 * config.data.max_tokens);
+  }
+  options.score = score_named(model);
+  for (const std::string& name : model.attention.bias) options.bias.push_back(bias_named(name, model.attention));
+  options.mask = mask_named(model.attention);
+  options.normalizer = normalizer_named(model.attention.normalizer);
+  return options;
+}
+
+void write_facts(const RunFacts& facts, const RunFiles& files) {
+  const Json json = {{"data_folder", facts.data_folder}, {"data_sha256", facts.data_sha256},
+                     {"train_pairs", facts.train_pairs}, {"valid_pairs", facts.valid_pairs},
+                     {"test_pairs", facts.test_pairs},   {"vocab_size", facts.vocab_size},
+                     {"parameters", facts.parameters},   {"planned_minutes", facts.planned_minutes}};
+  io::write_file(files.facts, json.dump(2) + "\n");
+}
+
+RunFacts read_facts(const RunFiles& files) {
+  if (!fs::exists(files.config))
+    fail("read_facts", "a folder with a run (config.toml)", fmt::format("none in {}", files.folder.string()));
+  if (!fs::exists(files.facts))
+    fail("read_facts", "a run that has begun to train", fmt::format("{} is missing", files.facts.string()));
+  try {
+    const Json json = Json::parse(io::read_file(files.facts));
+    return {json.at("data_folder"), json.at("data_sha256"), json.at("train_pairs"), json.at("valid_pairs"),
+            json.at("test_pairs"),  json.at("vocab_size"),  json.at("parameters"),  json.at("planned_minutes")};
+  } catch (const Json::exception& error) {
+    fail("read_facts", fmt::format("facts of a run in {}", files.facts.string()), error.what());
+  }
+}
+
+Translator load_translator(const fs::path& run) {
+  const RunFiles files(run);
+  read_facts(files);
+  const RunConfig config = read_config(files.config);
+  if (!has_checkpoint(files.checkpoint))
+    fail("load_translator", "a run with a checkpoint", fmt::format("none in {}", files.checkpoint.string()));
+  Tokenizer tokenizer = Tokenizer::load(files.tokenizer);
+  auto model = std::make_shared<models::Seq2SeqTransformer>(model_options(config, tokenizer.vocab_size()));
+  restore_weights(load_weights(files.checkpoint), *model);
+  model->eval();
+  return Translator(std::move(model), std::move(tokenizer));
+}
+
+ParallelText load_text(const fs::path& run) { return read_parallel_text(read_facts(RunFiles(run)).data_folder); }
+
+BleuTokens run_bleu_tokens(const fs::path& run) {
+  const RunConfig config = read_config(RunFiles(run).config);
+  return bleu_tokens_for(config.data.languages.empty() ? "" : config.data.languages.back());
+}
+
+std::vector<std::pair<std::string, std::string>> facts_of(const fs::path& run) {
+  const RunFiles files(run);
+  const RunFacts facts = read_facts(files);
+  const RunConfig config = read_config(files.config);
+  const ModelConfig& m = config.model;
+  std::string languages;
+  for (const std::string& language : config.data.languages) languages += (languages.empty() ? "" : " to ") + language;
+  const std::int64_t step = has_checkpoint(files.checkpoint) ? load_checkpoint(files.checkpoint).step : 0;
+  return {{"task", languages.empty() ? config.task : config.task + " " + languages},
+          {"model", fmt::format("{} + {} layers, width {}, {} heads, {} parameters", m.num_layers, m.num_layers,
+                                m.model_dim, m.num_heads, facts.parameters)},
+          {"attention", fmt::format("{}, {}, {}", m.attention.score, m.attention.position, m.attention.normalizer)},
+          {"text", fmt::format("{} pairs, {} pieces", facts.train_pairs, facts.vocab_size)},
+          {"trained", fmt::format("{} of {} steps", step, config.train.steps)}};
+}
+
+}  // namespace attune::train
