@@ -23,11 +23,16 @@ template <class T>
 void binary_range(Binary op, std::int64_t n, const T* a, const T* b, T* y) {
   using V = Vec<T>;
   switch (op) {
-    case Binary::add: return map(n, a, b, y, [](V p, V q) HWY_ATTR { return hn::Add(p, q); });
-    case Binary::sub: return map(n, a, b, y, [](V p, V q) HWY_ATTR { return hn::Sub(p, q); });
-    case Binary::mul: return map(n, a, b, y, [](V p, V q) HWY_ATTR { return hn::Mul(p, q); });
-    case Binary::div: return map(n, a, b, y, [](V p, V q) HWY_ATTR { return hn::Div(p, q); });
-    case Binary::add_mul: return map(n, a, b, y, y, [](V p, V q, V r) HWY_ATTR { return hn::MulAdd(p, q, r); });
+    case Binary::add:
+      return map(n, a, b, y, [](V p, V q) HWY_ATTR { return hn::Add(p, q); });
+    case Binary::sub:
+      return map(n, a, b, y, [](V p, V q) HWY_ATTR { return hn::Sub(p, q); });
+    case Binary::mul:
+      return map(n, a, b, y, [](V p, V q) HWY_ATTR { return hn::Mul(p, q); });
+    case Binary::div:
+      return map(n, a, b, y, [](V p, V q) HWY_ATTR { return hn::Div(p, q); });
+    case Binary::add_mul:
+      return map(n, a, b, y, y, [](V p, V q, V r) HWY_ATTR { return hn::MulAdd(p, q, r); });
   }
 }
 
@@ -221,22 +226,22 @@ void swap_axes(std::int64_t batch, std::int64_t first, std::int64_t second, std:
   });
 }
 
-#define ATTUNE_INSTANTIATE(T)                                                                            \
-  template void add<T>(std::int64_t, const T*, const T*, T*);                                            \
-  template void sub<T>(std::int64_t, const T*, const T*, T*);                                            \
-  template void mul<T>(std::int64_t, const T*, const T*, T*);                                            \
-  template void div<T>(std::int64_t, const T*, const T*, T*);                                            \
-  template void add_mul<T>(std::int64_t, const T*, const T*, T*);                                        \
-  template void scale<T>(std::int64_t, T, T, const T*, T*);                                              \
-  template void add_scaled<T>(std::int64_t, T, const T*, T*);                                            \
-  template void fill<T>(std::int64_t, T, T*);                                                            \
-  template void copy<T>(std::int64_t, const T*, T*);                                                     \
-  template void add_row<T>(std::int64_t, std::int64_t, const T*, const T*, T*);                          \
-  template void mul_row<T>(std::int64_t, std::int64_t, const T*, const T*, T*);                          \
-  template void sum_rows<T>(std::int64_t, std::int64_t, const T*, std::int64_t, T*, bool);               \
-  template void sum_rows_mul<T>(std::int64_t, std::int64_t, const T*, const T*, T*, bool);               \
-  template double sum<T>(std::int64_t, const T*);                                                        \
-  template double dot<T>(std::int64_t, const T*, const T*);                                              \
+#define ATTUNE_INSTANTIATE(T)                                                              \
+  template void add<T>(std::int64_t, const T*, const T*, T*);                              \
+  template void sub<T>(std::int64_t, const T*, const T*, T*);                              \
+  template void mul<T>(std::int64_t, const T*, const T*, T*);                              \
+  template void div<T>(std::int64_t, const T*, const T*, T*);                              \
+  template void add_mul<T>(std::int64_t, const T*, const T*, T*);                          \
+  template void scale<T>(std::int64_t, T, T, const T*, T*);                                \
+  template void add_scaled<T>(std::int64_t, T, const T*, T*);                              \
+  template void fill<T>(std::int64_t, T, T*);                                              \
+  template void copy<T>(std::int64_t, const T*, T*);                                       \
+  template void add_row<T>(std::int64_t, std::int64_t, const T*, const T*, T*);            \
+  template void mul_row<T>(std::int64_t, std::int64_t, const T*, const T*, T*);            \
+  template void sum_rows<T>(std::int64_t, std::int64_t, const T*, std::int64_t, T*, bool); \
+  template void sum_rows_mul<T>(std::int64_t, std::int64_t, const T*, const T*, T*, bool); \
+  template double sum<T>(std::int64_t, const T*);                                          \
+  template double dot<T>(std::int64_t, const T*, const T*);                                \
   template void swap_axes<T>(std::int64_t, std::int64_t, std::int64_t, std::int64_t, const T*, T*, bool);
 ATTUNE_INSTANTIATE(float)
 ATTUNE_INSTANTIATE(double)
