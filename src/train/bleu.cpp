@@ -132,9 +132,10 @@ BleuScore corpus_bleu(std::span<const std::string> hypotheses, std::span<const s
       }
     }
   }
-  if (result.hypothesis_length > 0)
-    result.brevity_penalty =
-        std::min(1.0, std::exp(1 - double(result.reference_length) / double(result.hypothesis_length)));
+  if (result.hypothesis_length >= result.reference_length)
+    result.brevity_penalty = 1;
+  else if (result.hypothesis_length > 0)
+    result.brevity_penalty = std::exp(1 - double(result.reference_length) / double(result.hypothesis_length));
   if (std::all_of(matches.begin(), matches.end(), [](std::int64_t n) { return n == 0; })) return result;
 
   double smoothing = 1, log_sum = 0;
