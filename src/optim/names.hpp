@@ -25,7 +25,7 @@ inline constexpr std::array<std::string_view, 3> kNames<schedule::WarmupStart>{"
 template <>
 inline constexpr std::array<std::string_view, 3> kNames<schedule::PastEnd>{"hold", "reference", "error"};
 template <>
-inline constexpr std::array<std::string_view, 5> kNames<schedule::Curve>{"linear", "cosine", "one_minus_sqrt",
+inline constexpr std::array<std::string_view, 5> kNames<schedule::Curve>{"linear", "cosine", "1-sqrt",
                                                                          "exponential", "square"};
 
 template <class E>
