@@ -16,8 +16,8 @@ namespace attune::detail {
 
 /// A block of the cache, held by every alias.
 struct Storage {
+  std::int64_t capacity = 0;  // before `memory`, whose making writes it
   void* memory;
-  std::int64_t capacity = 0;
   explicit Storage(std::int64_t bytes) : memory(take_block(bytes, capacity)) {}
   ~Storage() { return_block(memory, capacity); }
   Storage(const Storage&) = delete;

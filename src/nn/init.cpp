@@ -5,8 +5,10 @@
 #include <cmath>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "attune/base/error.hpp"
+#include "attune/base/nearest.hpp"
 
 namespace attune::nn {
 namespace {
@@ -14,34 +16,18 @@ namespace {
 constexpr std::array<std::string_view, 8> kNames = {
     "zeros", "ones", "normal", "uniform", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"};
 
-/// Insertions, deletions and replacements between two words.
-int edit_distance(std::string_view a, std::string_view b) {
-  std::array<int, 32> row{};  // names are shorter
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = int(j);
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    int diagonal = row[0];
-    row[0] = int(i);
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const int above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
-
 }  // namespace
 
 std::string_view name_of(Init init) { return kNames[std::size_t(init)]; }
 
 Init init_from_name(std::string_view name) {
-  std::size_t nearest = 0;
   for (std::size_t i = 0; i < kNames.size(); ++i) {
     if (kNames[i] == name) return Init(i);
-    if (edit_distance(name, kNames[i]) < edit_distance(name, kNames[nearest])) nearest = i;
   }
-  fail("init_from_name", "an initialiser",
-       "got \"" + std::string(name) + "\"; the nearest is " + std::string(kNames[nearest]));
+  const std::vector<std::string> known(kNames.begin(), kNames.end());
+  std::string finding = "got \"";
+  finding.append(name).append("\"; the nearest is ").append(nearest(name, known));
+  fail("init_from_name", "an initialiser", finding);
 }
 
 void initialize(Tensor& x, const Initializer& init, Generator& generator, std::int64_t fan_out) {
