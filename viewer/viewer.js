@@ -249,8 +249,7 @@
   byId('next').addEventListener('click', () => choose(current + 1, false));
   byId('faint').addEventListener('change', (event) => { faint = event.target.checked; repaint(); });
   darkQuery.addEventListener('change', repaint);
-  let resizing = 0;
-  addEventListener('resize', () => { clearTimeout(resizing); resizing = setTimeout(() => { if (current !== null) choose(current, false); }, 150); });
+  addEventListener('resize', () => requestAnimationFrame(() => { if (current !== null) choose(current, false); }));
   addEventListener('keydown', (event) => {
     if (current === null || event.target.tagName === 'INPUT') return;
     if (event.key === 'ArrowLeft') choose(current - 1, false);
