@@ -105,6 +105,10 @@ TYPED_TEST(MatmulTest, LongSumsTakeSeveralChunks) {
   check<TypeParam>({.m = 29, .n = 17, .k = 600, .transpose_a = true, .accumulate = true});
 }
 
+TYPED_TEST(MatmulTest, TransposedRowsAMultipleOfTheCacheApart) {
+  check<TypeParam>({.m = 509, .n = 70, .k = 300, .transpose_a = true});  // rows of a are then 512 apart
+}
+
 TYPED_TEST(MatmulTest, BiasAndEpilogues) {
   for (Epilogue f : {Epilogue::none, Epilogue::relu, Epilogue::gelu, Epilogue::silu}) {
     for (int m : {1, 7, 12, 40}) {
