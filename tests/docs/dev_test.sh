@@ -12,7 +12,7 @@ export PATH="$work/bin:$PATH" CALLS="$work/calls"
 stand_in() { printf '#!/bin/sh\n%s\n' "$2" > "$work/bin/$1"; chmod +x "$work/bin/$1"; }
 stand_in git ''
 stand_in clang-format ''
-stand_in sudo 'echo "sudo" >> "$CALLS"; shift; exec "$@"'
+stand_in sudo 'echo "sudo" >> "$CALLS"; exec "$@"'
 stand_in dpkg-query 'printf "%s" "$INSTALLED"'
 stand_in apt-get 'echo "apt-get $*" >> "$CALLS"; exit ${APT_EXIT:-0}'
 stand_in id 'echo "$USER_ID"'
@@ -20,12 +20,13 @@ stand_in id 'echo "$USER_ID"'
 failed=0
 # expect NAME STATUS CALLS MESSAGE COMMAND...: patterns are extended regular expressions.
 expect() {
-  local name=$1 status=$2 calls=$3 message=$4 got=0 output
+  local name=$1 status=$2 calls=$3 message=$4 got=0 output called
   shift 4
   : > "$CALLS"
   output=$(cd "$work/project" && "$@" 2>&1) || got=$?
-  if [[ $got != "$status" ]] || ! grep -Eq -- "$message" <<< "$output" || ! tr '\n' ';' < "$CALLS" | grep -Eq -- "$calls"; then
-    printf 'FAILED: %s\n  status %s, expected %s\n  output: %s\n  calls: %s\n' "$name" "$got" "$status" "$output" "$(cat "$CALLS")"
+  called=$(tr '\n' ';' < "$CALLS")
+  if [[ $got != "$status" || ! $output =~ $message || ! $called =~ $calls ]]; then
+    printf 'FAILED: %s\n  status %s, expected %s\n  output: %s\n  calls: %s\n' "$name" "$got" "$status" "$output" "$called"
     failed=1
   fi
 }
