@@ -83,10 +83,10 @@ TEST(AttendOp, HasRightGradients) {
   expect_gradients([&](const Inputs& in) { return out(in, {.mask = Causal{}, .dropout_p = 0.3, .seed = 4}); }, copies(),
                    small);
   expect_gradients([&](const Inputs& in) { return out(in, {.bias = Alibi{.learned = true}}); },
-                   copies({normal({2, 1}, 4)}), small);
+                   copies({normal({2}, 4)}), small);
   expect_gradients(
       [&](const Inputs& in) { return out(in, {.bias = SoftCap{.cap = 2}, .normalizer = SoftmaxWithSink{}}); },
-      copies({normal({2, 1}, 4)}), small);
+      copies({normal({2}, 4)}), small);
   expect_gradients([&](const Inputs& in) { return out(in, {.score = Additive{.hidden_dim = 3}}); },
                    copies({normal({2, 3, 4}, 4), normal({1, 3, 4}, 5), normal({2, 3}, 6)}), small);
   // lse and entropy are results like any other.
