@@ -32,7 +32,8 @@ std::string complaint(const std::string& output) {
     const std::size_t end = std::min(output.find('\n', begin), output.size());
     const std::string_view line = unicode::trim(std::string_view(output).substr(begin, end - begin));
     if (!line.empty()) last = line;
-    if (line.starts_with("E:") || line.find("error") != std::string_view::npos)
+    if (line.starts_with("E:") || line.find("error") != std::string_view::npos ||
+        line.find("No space left") != std::string_view::npos)
       found += fmt::format("{}{}", found.empty() ? "" : " ", line);
     begin = end + 1;
   }
@@ -62,7 +63,7 @@ void fetch_package(const fs::path& data_folder, const std::string& name, const s
   try {
     fs::create_directories(unfinished / "unpacked", error);
     must(error, fmt::format("a folder {}", unfinished.string()));
-    run({"apt-get", "download", "-q", name}, unfinished, "download " + name);
+    run({"apt-get", "download", "-q", "--", name}, unfinished, "download " + name);
     fs::path archive;
     for (const fs::directory_entry& entry : fs::directory_iterator(unfinished))
       if (entry.path().extension() == ".deb") archive = entry.path();
