@@ -25,19 +25,26 @@ void must(const std::error_code& error, std::string_view expectation) {
   if (error) fail(kFunction, expectation, error.message());
 }
 
-/// The lines of apt and dpkg that say what went wrong, on one line.
+/// The first line of apt's or dpkg's that says what went wrong, and how many more there are: a full disk gives one a
+/// file.
 std::string complaint(const std::string& output) {
-  std::string found, last;
+  std::string first, last;
+  int more = 0;
   for (std::size_t begin = 0; begin < output.size();) {
     const std::size_t end = std::min(output.find('\n', begin), output.size());
     const std::string_view line = unicode::trim(std::string_view(output).substr(begin, end - begin));
     if (!line.empty()) last = line;
     if (line.starts_with("E:") || line.find("error") != std::string_view::npos ||
-        line.find("No space left") != std::string_view::npos)
-      found += fmt::format("{}{}", found.empty() ? "" : " ", line);
+        line.find("No space left") != std::string_view::npos) {
+      if (first.empty())
+        first = line;
+      else
+        ++more;
+    }
     begin = end + 1;
   }
-  return found.empty() ? (last.empty() ? "no message" : last) : found;
+  if (first.empty()) return last.empty() ? "no message" : last;
+  return more == 0 ? first : fmt::format("{} (and {} lines more)", first, more);
 }
 
 std::string run(std::vector<std::string> arguments, const fs::path& folder, std::string_view purpose) {
