@@ -29,6 +29,6 @@ endif()
 
 # Tests whose folder is not a layer's: the layer that they see.
 set(ATTUNE_TEST_LAYER_contract attention)
-set(ATTUNE_TEST_LAYER_golden attention)
+set(ATTUNE_TEST_LAYER_golden models)
 set(ATTUNE_TEST_LAYER_docs models)
 set(ATTUNE_TEST_LAYER_cli train)

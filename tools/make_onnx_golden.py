@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Writes the ONNX `Attention` cases of the installed `onnx` package (1.23 or later) into one safetensors file.
+
+    python3 tools/make_onnx_golden.py tests/golden/onnx_attention.safetensors
+
+Each case is a handful of arrays named "<case>/<role>", where the role is one of query key value mask past_key past_value
+valid_keys (inputs) and out present_key present_value map (outputs); booleans become int32. The metadata maps each case
+to its attributes as JSON. Older releases of onnx contradict the errata of opset 23 and 24 and are refused.
+"""
+import json
+import os
+import struct
+import sys
+import warnings
+
+import numpy as np
+
+INPUTS = ["query", "key", "value", "mask", "past_key", "past_value", "valid_keys"]
+OUTPUTS = ["out", "present_key", "present_value", "map"]
+
+
+def stored(array):
+    """(dtype name, array) in the types that the file format knows."""
+    name = str(array.dtype)
+    if name == "bool":
+        return "I32", array.astype(np.int32)
+    if name == "bfloat16":
+        return "BF16", array.view(np.uint16)
+    return {"float32": "F32", "float64": "F64", "float16": "F16", "int64": "I64", "int32": "I32"}[name], array
+
+
+def main(path):
+    warnings.simplefilter("ignore")
+    import onnx
+    from onnx.backend.test.loader import load_model_tests
+
+    version = tuple(int(x) for x in onnx.__version__.split(".")[:2])
+    if version < (1, 23):
+        sys.exit(f"make_onnx_golden: onnx 1.23 or later, found {onnx.__version__}")
+    tensors, metadata = [], {"source": f"onnx {onnx.__version__}, Attention, opsets 23 to 25"}
+    for case in load_model_tests(kind="node"):
+        if not case.name.startswith("test_attention_") or "expanded" in case.name:
+            continue
+        name = case.name[len("test_attention_"):]
+        node = case.model.graph.node[0]
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        inputs, outputs = case.data_sets[0]
+        for roles, names, arrays in ((INPUTS, node.input, inputs), (OUTPUTS, node.output, outputs)):
+            given = iter(arrays)
+            for role, used in zip(roles, names):
+                if used:
+                    array = np.asarray(next(given))
+                    if role == "mask":
+                        attributes["mask_type"] = str(array.dtype)
+                    tensors.append((f"{name}/{role}", *stored(array)))
+        metadata[name] = json.dumps(attributes, sort_keys=True)
+    tensors.sort(key=lambda t: (-t[2].itemsize, t[0]))
+    header, offset = {"__metadata__": metadata}, 0
+    for name, dtype, array in tensors:
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path + ".tmp", "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for _, _, array in tensors:
+            file.write(np.ascontiguousarray(array).tobytes())
+    os.replace(path + ".tmp", path)
+    print(f"{len(metadata) - 1} cases, {len(tensors)} arrays, {os.path.getsize(path)} bytes")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: make_onnx_golden.py FILE")
+    main(sys.argv[1])
