@@ -109,6 +109,11 @@ template <class T>
 HWY_INLINE Vec<T> bounded_below(Vec<T> x, T low) {
   return hn::IfThenElse(hn::Lt(x, set(low)), set(low), x);
 }
+/// Both sides, NaN stays.
+template <class T>
+HWY_INLINE Vec<T> bounded(Vec<T> x, T size) {
+  return hn::IfThenElse(hn::Gt(x, set(size)), set(size), bounded_below(x, -size));
+}
 template <class T>
 constexpr T kGeluLow = sizeof(T) == 4 ? T(-15) : T(-40);
 template <class T>
