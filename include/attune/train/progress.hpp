@@ -27,6 +27,7 @@ std::string progress_text(const ProgressState& state);
 
 struct ProgressOptions {
   bool terminal = false;             // whether the stream is one: isatty() is the caller's to ask
+  int columns = 0;                   // of the terminal: a longer line is cut; 0: unknown
   double terminal_interval = 0.1;    // seconds between two versions of the line
   double plain_interval = 5;         // seconds between two plain lines
   std::function<double()> now = {};  // seconds; the steady clock if left out

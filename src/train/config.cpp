@@ -1,0 +1,139 @@
+// From RunConfig to TOML, and to the optimizer and schedule that it describes.
+#include "attune/train/config.hpp"
+
+#include <fmt/format.h>
+
+#include <type_traits>
+
+#include "attune/base/error.hpp"
+#include "attune/io/atomic_file.hpp"
+#include "attune/optim/all.hpp"
+#include "train/config_fields.hpp"
+
+namespace attune::train {
+namespace detail {
+
+optim::Schedule schedule_over(optim::ScheduleSpec spec, std::int64_t steps) {
+  spec.fields.emplace_back("total", double(steps));
+  return optim::Schedule::from_spec(spec);
+}
+
+optim::ScheduleSpec complete_schedule(const optim::ScheduleSpec& spec, std::int64_t steps) {
+  // While the number of steps is open, a total that no number of warm-up steps exceeds.
+  optim::ScheduleSpec complete = schedule_over(spec, steps > 0 ? steps : std::int64_t(1) << 50).spec();
+  std::erase_if(complete.fields, [](const auto& field) { return field.first == "total"; });
+  return complete;
+}
+
+}  // namespace detail
+
+namespace {
+
+std::string toml_of(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      out += fmt::format("\\u{:04X}", int(c));
+    } else {
+      out += c;
+    }
+  }
+  return out + '"';
+}
+
+std::string toml_of(bool x) { return x ? "true" : "false"; }
+template <class T>
+requires std::is_arithmetic_v<T> std::string toml_of(T x) {
+  std::string text = fmt::format("{}", x);  // the shortest that reads back as the same number
+  if (std::is_floating_point_v<T> && text.find_first_of(".en") == std::string::npos) text += ".0";
+  return text;
+}
+
+template <class List>
+requires requires(const List& list) {
+  list.begin();
+  list.size();
+}
+std::string toml_of(const List& list) {
+  std::string out = "[";
+  for (const auto& x : list) out += (out.size() > 1 ? ", " : "") + toml_of(x);
+  return out + "]";
+}
+
+class Writer {
+ public:
+  template <class T>
+  void key(std::string_view name, const T& value, const detail::Rule&) {
+    text += fmt::format("{} = {}\n", name, toml_of(value));
+  }
+  template <class Body>
+  void table(std::string_view name, Body&& body) {
+    const std::string above = path_;
+    path_ = path_.empty() ? std::string(name) : fmt::format("{}.{}", path_, name);
+    text += fmt::format("\n[{}]\n", path_);
+    body();
+    path_ = above;
+  }
+  void schedule(std::string_view name, const optim::ScheduleSpec& spec) {
+    table(name, [&] {
+      text += "kind = " + toml_of(spec.kind) + "\n";
+      for (const auto& [field, value] : spec.fields) {
+        text += fmt::format("{} = {}\n", field, std::visit([](const auto& v) { return toml_of(v); }, value));
+      }
+    });
+  }
+
+  std::string text;
+
+ private:
+  std::string path_;
+};
+
+}  // namespace
+
+std::string config_text(const RunConfig& config) {
+  RunConfig complete = config;
+  complete.schedule = detail::complete_schedule(config.schedule, config.train.steps);
+  Writer writer;
+  detail::visit_fields(std::as_const(complete), writer);
+  return writer.text;
+}
+
+void write_config(const RunConfig& config, const std::filesystem::path& file) {
+  io::write_file(file, config_text(config));
+}
+
+optim::Schedule make_schedule(const RunConfig& config) {
+  if (config.train.steps <= 0) {
+    fail("make_schedule", "a number of steps above 0", fmt::format("got {}", config.train.steps));
+  }
+  return detail::schedule_over(config.schedule, config.train.steps);
+}
+
+std::unique_ptr<optim::Optimizer> make_optimizer(const RunConfig& config, const std::vector<Tensor>& parameters) {
+  const OptimizerConfig& o = config.optimizer;
+  const optim::Schedule schedule = config.train.steps > 0 ? make_schedule(config) : optim::Schedule();
+  std::vector<optim::ParameterGroup> groups{{parameters}};
+  if (o.decay == "matrices") groups = optim::decay_matrices_only(parameters);
+  if (o.kind == "sgd") {
+    return std::make_unique<optim::Sgd>(groups, optim::SgdOptions{.learning_rate = o.learning_rate,
+                                                                  .schedule = schedule,
+                                                                  .momentum = o.momentum,
+                                                                  .nesterov = o.nesterov,
+                                                                  .weight_decay = o.weight_decay,
+                                                                  .clip_norm = o.clip_norm,
+                                                                  .clip_value = o.clip_value});
+  }
+  if (o.kind == "adam") {
+    return std::make_unique<optim::Adam>(groups, optim::AdamOptions{o.learning_rate, schedule, o.betas, o.epsilon,
+                                                                    o.weight_decay, o.clip_norm, o.clip_value});
+  }
+  if (o.kind != "adamw") fail("make_optimizer", "one of sgd, adam, adamw", fmt::format("got `{}`", o.kind));
+  return std::make_unique<optim::AdamW>(groups, optim::AdamWOptions{o.learning_rate, schedule, o.betas, o.epsilon,
+                                                                    o.weight_decay, o.clip_norm, o.clip_value});
+}
+
+}  // namespace attune::train

@@ -1,0 +1,99 @@
+// Every key of a recipe: its name, its place, what it may be. Reading, writing and checking all walk over this list.
+#pragma once
+#include <limits>
+#include <string_view>
+#include <vector>
+
+#include "attune/train/config.hpp"
+
+namespace attune::train::detail {
+
+/// What a value may be. Numbers: low .. high, bounds included unless open. Texts: one of `choices`, or any if empty.
+struct Rule {
+  double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
+  bool above_low = false, below_high = false;  // the bound itself is excluded
+  std::vector<std::string_view> choices;
+  std::string_view mechanism;  // texts: a kind of `attune info --mechanisms`; `choices` then come on top
+};
+inline Rule at_least(double low) { return {.low = low}; }
+inline Rule above(double low) { return {.low = low, .above_low = true}; }
+inline Rule between(double low, double high) { return {.low = low, .high = high}; }
+inline Rule share() { return {.low = 0, .high = 1, .below_high = true}; }  // [0, 1)
+inline Rule one_of(std::vector<std::string_view> choices) { return {.choices = std::move(choices)}; }
+inline Rule any() { return {}; }
+
+/// The most that an integer key takes: enough for everything, and products of two still fit 64 bits.
+inline constexpr double kMost = 1e9;
+
+/// Calls visit.key(name, value, rule) for every key, visit.table(name, body) around those of a table, and
+/// visit.schedule(name, spec). Config is RunConfig or const RunConfig.
+template <class Config, class Visit>
+void visit_fields(Config& c, Visit& visit) {
+  visit.key("task", c.task, one_of({"translate"}));
+  visit.key("seed", c.seed, between(0, 9007199254740992.0));
+  visit.table("data", [&] {
+    visit.key("source", c.data.source, one_of({"libreoffice-help", "tsv"}));
+    visit.key("languages", c.data.languages, any());
+    visit.key("folder", c.data.folder, any());
+    visit.key("max_tokens", c.data.max_tokens, between(4, kMost));
+  });
+  visit.table("tokenizer", [&] {
+    visit.key("kind", c.tokenizer.kind, one_of({"unigram", "bpe"}));
+    visit.key("vocab_size", c.tokenizer.vocab_size, between(8, 1e7));
+    visit.key("character_coverage", c.tokenizer.character_coverage, Rule{.low = 0.5, .high = 1});
+  });
+  visit.table("model", [&] {
+    visit.key("kind", c.model.kind, one_of({"seq2seq_transformer"}));
+    visit.key("num_layers", c.model.num_layers, between(1, 1000));
+    visit.key("model_dim", c.model.model_dim, between(1, 1e6));
+    visit.key("num_heads", c.model.num_heads, between(1, 1e4));
+    visit.key("num_kv_heads", c.model.num_kv_heads, between(0, 1e4));
+    visit.key("feed_forward_dim", c.model.feed_forward_dim, between(0, 1e7));
+    visit.key("dropout", c.model.dropout, share());
+    visit.key("attention_dropout", c.model.attention_dropout, share());
+    visit.key("norm", c.model.norm, one_of({"pre", "post"}));
+    visit.key("activation", c.model.activation, one_of({"relu", "gelu", "silu"}));
+    visit.key("share_embeddings", c.model.share_embeddings, any());
+    visit.key("tie_output", c.model.tie_output, any());
+    visit.table("attention", [&] {
+      visit.key("score", c.model.attention.score, Rule{.mechanism = "score"});
+      visit.key("position", c.model.attention.position, Rule{.choices = {"none"}, .mechanism = "position"});
+      visit.key("bias", c.model.attention.bias, Rule{.mechanism = "bias"});
+      visit.key("mask", c.model.attention.mask, Rule{.choices = {"none"}, .mechanism = "mask"});
+      visit.key("normalizer", c.model.attention.normalizer, Rule{.mechanism = "normalizer"});
+      visit.key("window", c.model.attention.window, between(0, kMost));
+      visit.key("soft_cap", c.model.attention.soft_cap, above(0));
+    });
+  });
+  visit.table("train", [&] {
+    visit.key("minutes", c.train.minutes, between(0, 1e7));
+    visit.key("steps", c.train.steps, between(0, 1e12));
+    visit.key("batch_tokens", c.train.batch_tokens, between(1, kMost));
+    visit.key("accumulate", c.train.accumulate, between(1, 1e6));
+    visit.key("label_smoothing", c.train.label_smoothing, share());
+    visit.key("log_every", c.train.log_every, between(1, kMost));
+    visit.key("checkpoint_every", c.train.checkpoint_every, between(1, kMost));
+    visit.key("validate_every", c.train.validate_every, between(0, kMost));
+  });
+  visit.table("optimizer", [&] {
+    visit.key("kind", c.optimizer.kind, one_of({"sgd", "adam", "adamw"}));
+    visit.key("learning_rate", c.optimizer.learning_rate, Rule{.low = 0, .high = 1e6, .above_low = true});
+    visit.key("betas", c.optimizer.betas, share());
+    visit.key("epsilon", c.optimizer.epsilon, Rule{.low = 0, .high = 1, .above_low = true});
+    visit.key("momentum", c.optimizer.momentum, share());
+    visit.key("nesterov", c.optimizer.nesterov, any());
+    visit.key("weight_decay", c.optimizer.weight_decay, between(0, 1e6));
+    visit.key("decay", c.optimizer.decay, one_of({"all", "matrices"}));
+    visit.key("clip_norm", c.optimizer.clip_norm, between(0, 1e30));
+    visit.key("clip_value", c.optimizer.clip_value, between(0, 1e30));
+  });
+  visit.schedule("schedule", c.schedule);
+}
+
+/// The schedule with every field but `total`, which belongs to [train]. Throws what Schedule::from_spec throws.
+/// steps = 0: not known yet; lengths are then checked as far as they can be.
+optim::ScheduleSpec complete_schedule(const optim::ScheduleSpec& spec, std::int64_t steps);
+/// The same with `total`.
+optim::Schedule schedule_over(optim::ScheduleSpec spec, std::int64_t steps);
+
+}  // namespace attune::train::detail

@@ -1,0 +1,282 @@
+// From TOML to RunConfig. Every complaint names the file, the line and what would have been right.
+#include <fmt/format.h>
+
+#define TOML_ENABLE_FORMATTERS 0
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "attune/attention/mechanisms.hpp"
+#include "attune/base/error.hpp"
+#include "attune/base/nearest.hpp"
+#include "attune/io/atomic_file.hpp"
+#include "train/config_fields.hpp"
+
+namespace attune::train {
+namespace {
+
+using detail::Rule;
+
+template <class T>
+struct IsVector : std::false_type {};
+template <class T>
+struct IsVector<std::vector<T>> : std::true_type {};
+
+std::string limits_of(const Rule& rule) {
+  std::string text;
+  if (std::isfinite(rule.low)) text += fmt::format(" {} {}", rule.above_low ? "above" : "of at least", rule.low);
+  if (std::isfinite(rule.high)) {
+    text += fmt::format("{} {} {}", text.empty() ? "" : " and", rule.below_high ? "below" : "at most", rule.high);
+  }
+  return text;
+}
+
+/// A value as it stands in the file.
+std::string shown(const toml::node& node) {
+  std::string text = "a table";
+  node.visit([&](const auto& x) {
+    using Node = std::remove_cvref_t<decltype(x)>;
+    if constexpr (toml::is_string<Node>) {
+      text = fmt::format("\"{}\"", *x);
+    } else if constexpr (toml::is_boolean<Node>) {
+      text = *x ? "true" : "false";
+    } else if constexpr (toml::is_number<Node>) {
+      text = fmt::format("{}", *x);
+    } else if constexpr (toml::is_array<Node>) {
+      text = fmt::format("a list of {}", x.size());
+    } else if constexpr (toml::is_chronological<Node>) {
+      text = "a date or time";
+    }
+  });
+  return text;
+}
+
+class Reader {
+ public:
+  Reader(const toml::table& root, std::string_view file) : table_(&root), file_(file) {}
+
+  template <class T>
+  void key(std::string_view name, T& value, const Rule& rule) {
+    known_[path_].emplace_back(name);
+    const toml::node* node = table_ ? table_->get(name) : nullptr;
+    if (!node) return;
+    lines_[path_.empty() ? std::string(name) : fmt::format("{}.{}", path_, name)] = line_of(*node);
+    read(name, *node, value, rule);
+  }
+
+  template <class Body>
+  void table(std::string_view name, Body&& body) {
+    known_[path_].emplace_back(name);
+    const toml::node* node = table_ ? table_->get(name) : nullptr;
+    if (node && !node->is_table()) complain(*node, fmt::format("a table [{}]", name), "got " + shown(*node));
+    const toml::table* above = table_;
+    const std::string path_above = path_;
+    table_ = node ? node->as_table() : nullptr;
+    path_ = path_.empty() ? std::string(name) : fmt::format("{}.{}", path_, name);
+    if (node) lines_[path_] = line_of(*node);
+    body();
+    look_for_unknown_keys();
+    table_ = above;
+    path_ = path_above;
+  }
+
+  void schedule(std::string_view name, optim::ScheduleSpec& spec) {
+    table(name, [&] {
+      if (!table_) return;
+      optim::ScheduleSpec read_spec{spec.kind, {}};
+      std::vector<std::string> kinds = optim::schedule_kinds();
+      key("kind", read_spec.kind, detail::one_of({kinds.begin(), kinds.end()}));
+      for (const std::string& field : optim::schedule_fields(read_spec.kind)) {
+        if (field == "total") continue;  // train.steps
+        known_[path_].push_back(field);
+        const toml::node* node = table_->get(field);
+        if (!node) continue;
+        if (const auto number = node->value<double>(); number && node->is_number()) {
+          read_spec.fields.emplace_back(field, *number);
+        } else if (node->is_string()) {
+          read_spec.fields.emplace_back(field, *node->value<std::string>());
+        } else {
+          complain(*node, fmt::format("`{}`, a number or a text", field), "got " + shown(*node));
+        }
+      }
+      spec = std::move(read_spec);
+    });
+  }
+
+  /// To be called last: the first key in the file that nothing asked for is an error.
+  void finish() {
+    look_for_unknown_keys();
+    if (unknown_.empty()) return;
+    const Unknown& first = *std::min_element(unknown_.begin(), unknown_.end(),
+                                             [](const Unknown& a, const Unknown& b) { return a.line < b.line; });
+    const std::string place = first.path.empty() ? "a key of the recipe" : fmt::format("a key of [{}]", first.path);
+    for (const auto& [path, keys] : known_) {
+      if (std::find(keys.begin(), keys.end(), first.key) != keys.end()) {
+        complain(first.line, place,
+                 path.empty() ? fmt::format("got `{}`, which belongs above the first table", first.key)
+                              : fmt::format("got `{}`, which belongs in [{}]", first.key, path));
+      }
+    }
+    complain(first.line, place,
+             fmt::format("got `{}`; the nearest is `{}`", first.key, nearest(first.key, known_.at(first.path))));
+  }
+
+  /// The line of a key or table by its path ("train.steps"), else of the nearest thing around it that is there.
+  std::size_t line(std::string path) const {
+    while (true) {
+      if (const auto found = lines_.find(path); found != lines_.end()) return found->second;
+      const std::size_t dot = path.rfind('.');
+      if (dot == std::string::npos) return 1;
+      path.resize(dot);
+    }
+  }
+
+  [[noreturn]] void complain(std::size_t line, std::string_view expectation, std::string_view finding) const {
+    fail("read_config", fmt::format("{}:{}: {}", file_, line, expectation), finding);
+  }
+
+ private:
+  struct Unknown {
+    std::string path, key;
+    std::size_t line;
+  };
+
+  static std::size_t line_of(const toml::node& node) { return node.source().begin.line; }
+
+  [[noreturn]] void complain(const toml::node& node, std::string_view expectation, std::string_view finding) const {
+    complain(line_of(node), expectation, finding);
+  }
+
+  void look_for_unknown_keys() {
+    if (!table_) return;
+    const std::vector<std::string>& known = known_[path_];
+    for (const auto& [key, node] : *table_) {
+      if (std::find(known.begin(), known.end(), key.str()) == known.end()) {
+        unknown_.push_back({path_, std::string(key.str()), std::size_t(key.source().begin.line)});
+      }
+    }
+  }
+
+  template <class T>
+  void read(std::string_view name, const toml::node& node, T& value, const Rule& rule) {
+    if constexpr (std::is_same_v<T, bool>) {
+      if (!node.is_boolean()) complain(node, fmt::format("`{}`, true or false", name), "got " + shown(node));
+      value = *node.value<bool>();
+    } else if constexpr (std::is_same_v<T, std::string>) {
+      read_text(name, node, value, rule);
+    } else if constexpr (std::is_integral_v<T>) {
+      if (!node.is_integer()) {
+        complain(node, fmt::format("`{}`, a whole number{}", name, limits_of(rule)), "got " + shown(node));
+      }
+      const std::int64_t x = *node.value<std::int64_t>();
+      check_limits(name, node, double(x), rule);
+      value = T(x);
+    } else if constexpr (std::is_floating_point_v<T>) {
+      if (!node.is_number()) {
+        complain(node, fmt::format("`{}`, a number{}", name, limits_of(rule)), "got " + shown(node));
+      }
+      value = *node.value<double>();
+      check_limits(name, node, value, rule);
+    } else {
+      read_list(name, node, value, rule);
+    }
+  }
+
+  void check_limits(std::string_view name, const toml::node& node, double x, const Rule& rule) const {
+    const bool low = rule.above_low ? x > rule.low : x >= rule.low;  // false for NaN
+    const bool high = rule.below_high ? x < rule.high : x <= rule.high;
+    if (!low || !high) complain(node, fmt::format("`{}`, a number{}", name, limits_of(rule)), "got " + shown(node));
+  }
+
+  void read_text(std::string_view name, const toml::node& node, std::string& value, const Rule& rule) {
+    std::vector<std::string> choices(rule.choices.begin(), rule.choices.end());
+    if (!rule.mechanism.empty()) {
+      for (const Mechanism& m : mechanisms()) {
+        if (m.kind == rule.mechanism) choices.push_back(m.name);
+      }
+    }
+    const std::string expectation = choices.empty() ? fmt::format("`{}`, a text", name)
+                                                    : fmt::format("`{}`, one of {}", name, fmt::join(choices, ", "));
+    if (!node.is_string()) complain(node, expectation, "got " + shown(node));
+    value = *node.value<std::string>();
+    if (!choices.empty() && std::find(choices.begin(), choices.end(), value) == choices.end()) {
+      complain(node, expectation, fmt::format("got \"{}\"; the nearest is \"{}\"", value, nearest(value, choices)));
+    }
+  }
+
+  /// A vector of any length or an array of its length.
+  template <class List>
+  void read_list(std::string_view name, const toml::node& node, List& value, const Rule& rule) {
+    const toml::array* list = node.as_array();
+    if (!list) complain(node, fmt::format("`{}`, a list", name), "got " + shown(node));
+    if constexpr (IsVector<List>::value) {
+      value.assign(list->size(), {});
+    } else if (list->size() != value.size()) {
+      complain(node, fmt::format("`{}`, a list of {}", name, value.size()), "got " + shown(node));
+    }
+    for (std::size_t i = 0; i < value.size(); ++i) read(name, (*list)[i], value[i], rule);
+  }
+
+  const toml::table* table_;
+  std::string file_, path_;
+  std::map<std::string, std::vector<std::string>> known_;  // keys by table
+  std::map<std::string, std::size_t> lines_;
+  std::vector<Unknown> unknown_;
+};
+
+/// What concerns more than one key.
+void check_together(const RunConfig& c, const Reader& reader) {
+  const auto expect_at = [&](bool holds, const char* path, std::string_view expectation, const std::string& finding) {
+    if (!holds) reader.complain(reader.line(path), expectation, finding);
+  };
+  const TrainConfig& t = c.train;
+  expect_at((t.minutes > 0) != (t.steps > 0), t.steps > 0 ? "train.minutes" : "train",
+            "one of `minutes` and `steps` above 0", fmt::format("got {} minutes and {} steps", t.minutes, t.steps));
+  const ModelConfig& m = c.model;
+  expect_at(m.model_dim % m.num_heads == 0, "model.num_heads", "`model_dim`, a multiple of `num_heads`",
+            fmt::format("got {} and {}", m.model_dim, m.num_heads));
+  expect_at(m.num_kv_heads == 0 || m.num_heads % m.num_kv_heads == 0, "model.num_kv_heads",
+            "`num_heads`, a multiple of `num_kv_heads`", fmt::format("got {} and {}", m.num_heads, m.num_kv_heads));
+  expect_at(m.attention.mask != "window" || m.attention.window > 0, "model.attention.mask",
+            "`window` above 0 with a mask \"window\"", fmt::format("got {}", m.attention.window));
+  expect_at(c.data.languages.size() == 2, "data.languages", "`languages`, two of them",
+            fmt::format("got {}", c.data.languages.size()));
+  expect_at(c.data.source != "tsv" || !c.data.folder.empty(), "data.source", "`folder` with the source \"tsv\"",
+            "got none");
+  expect_at(!c.optimizer.nesterov || c.optimizer.momentum > 0, "optimizer.nesterov",
+            "`momentum` above 0 with `nesterov`", "got 0");
+}
+
+}  // namespace
+
+RunConfig parse_config(std::string_view text, std::string_view name) {
+  toml::table root;
+  try {
+    root = toml::parse(text, name);
+  } catch (const toml::parse_error& error) {
+    std::string reason(error.description());
+    std::replace(reason.begin(), reason.end(), '\n', ' ');
+    fail("read_config", fmt::format("{}:{}: valid TOML", name, error.source().begin.line), reason);
+  }
+  RunConfig config;
+  Reader reader(root, name);
+  detail::visit_fields(config, reader);
+  reader.finish();
+  check_together(config, reader);
+  try {
+    config.schedule = detail::complete_schedule(config.schedule, config.train.steps);
+  } catch (const Error& error) {
+    fail("read_config", fmt::format("{}:{}: a valid [schedule]", name, reader.line("schedule")), error.what());
+  }
+  return config;
+}
+
+RunConfig read_config(const std::filesystem::path& file) { return parse_config(io::read_file(file), file.string()); }
+
+}  // namespace attune::train
