@@ -33,7 +33,7 @@ template <class T>
 void pointwise_backward(Pointwise f, std::int64_t n, const T* saved, const T* dy, T* dx, bool accumulate);
 
 /// y[i] = x[i] * 65536 / threshold where element offset + i of the seed is kept, else 0 (by selection). y may be x.
-/// threshold 1 .. 65536, as dropout_threshold() of attention/dropout.hpp gives it. The backward is the same call on dy.
+/// threshold 1 .. 65536, as dropout_threshold() of base/dropout.hpp gives it. The backward is the same call on dy.
 ///
 /// Element e of a seed: block = Philox 4x32-7 with key = (seed low, seed high) and
 /// counter = (b low, b high, 0xffffffff, 0), b = e / 512 * 64 + e % 64; of its eight 16-bit numbers (low half of a word

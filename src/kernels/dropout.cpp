@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "attune/attention/dropout.hpp"
+#include "attune/base/dropout.hpp"
 #include "kernels/dispatch.hpp"
 
 #ifndef ATTUNE_KERNELS_DROPPED

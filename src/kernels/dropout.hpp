@@ -1,4 +1,4 @@
-// Dropout of a tile of weights, vectorised over queries: the bits of attention/dropout.hpp, 0.1 to 0.2 ns a pair.
+// Dropout of a tile of weights, vectorised over queries: the bits of base/dropout.hpp, 0.1 to 0.2 ns a pair.
 #pragma once
 #include <cstddef>
 #include <cstdint>
