@@ -117,6 +117,12 @@ TEST(AttendOp, GivesWeightsAndStatistics) {
   EXPECT_EQ(attend(q, k, k, {.mask = Padding{{5, 2}}}).out.to_vector(), a.out.to_vector());
 }
 
+TEST(AttendOp, SaysHowItRuns) {
+  const Tensor x = normal({1, 2, 8, 4}, 1, DType::float32);
+  EXPECT_EQ(explain(x, x, x, {.mask = Causal{}}).path, "plain");
+  EXPECT_EQ(explain(x, x, x, {.bias = Alibi{}}).path, "stages");
+}
+
 TEST(AttendOp, HasEqualBitsForAnyThreads) {
   expect_equal_bits_for_any_threads([] {
     Tensor x = normal({3, 70, 3 * 32}, 1, DType::float32).requires_grad();

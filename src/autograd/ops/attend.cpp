@@ -137,16 +137,19 @@ Attended run(Call3 call, const AttendExtras& extras) {
 
 }  // namespace
 
-Attended attend(const Tensor& query, const Tensor& key, const Tensor& value, const AttendOptions& options,
-                const AttendExtras& extras) {
+namespace {
+/// Places of three tensors of rank 4.
+Call3 placed(const Tensor& query, const Tensor& key, const Tensor& value, const AttendOptions& options,
+             HeadLayout layout) {
   Call3 call;
   call.options = options;
-  const bool tokens_first = extras.layout == HeadLayout::tokens_first;
+  const bool tokens_first = layout == HeadLayout::tokens_first;
   const std::array<const Tensor*, 3> operands = {&query, &key, &value};
   for (std::size_t i = 0; i < 3; ++i) {
     detail::check_defined("attend", *operands[i]);
-    if (operands[i]->rank() != 4)
+    if (operands[i]->rank() != 4) {
       fail("attend", "query, key and value of rank 4", "got " + operands[i]->shape().text());
+    }
     const ConstView v(nullptr, operands[i]->dtype(), operands[i]->shape());
     const ConstView headed = tokens_first ? v.transposed(1, 2) : v;
     call.places[i] = {call.input_of(*operands[i]), 0, headed.shape, headed.strides};
@@ -156,7 +159,29 @@ Attended attend(const Tensor& query, const Tensor& key, const Tensor& value, con
   call.out_shape = tokens_first ? Shape{out[0], out[2], out[1], out[3]} : out;
   const ConstView v(nullptr, query.dtype(), call.out_shape);
   call.out = {0, 0, out, (tokens_first ? v.transposed(1, 2) : v).strides};
-  return run(std::move(call), extras);
+  return call;
+}
+}  // namespace
+
+Attended attend(const Tensor& query, const Tensor& key, const Tensor& value, const AttendOptions& options,
+                const AttendExtras& extras) {
+  return run(placed(query, key, value, options, extras.layout), extras);
+}
+
+Explanation explain(const Tensor& query, const Tensor& key, const Tensor& value, const AttendOptions& options,
+                    HeadLayout layout) {
+  const Call3 call = placed(query, key, value, options, layout);
+  const Shape &q = call.places[0].shape, &k = call.places[1].shape, &v = call.places[2].shape;
+  AttendShape shape;
+  shape.batch_size = int(q[0]);
+  shape.num_heads = int(q[1]);
+  shape.num_kv_heads = int(k[1]);
+  shape.num_queries = int(q[2]);
+  shape.num_keys = int(k[2]);
+  shape.query_dim = int(q[3]);
+  shape.key_dim = int(k[3]);
+  shape.value_dim = int(v[3]);
+  return explain(shape, query.dtype(), options);
 }
 
 Attended attend_packed(const PackedHeads& query, const PackedHeads& key, const PackedHeads& value,

@@ -37,6 +37,10 @@ struct Attended {
 Attended attend(const Tensor& query, const Tensor& key, const Tensor& value, const AttendOptions& = {},
                 const AttendExtras& = {});
 
+/// Which kernel such a call takes, how many extra bytes, and why.
+Explanation explain(const Tensor& query, const Tensor& key, const Tensor& value, const AttendOptions& = {},
+                    HeadLayout = HeadLayout::heads_first);
+
 /// Heads that lie side by side in the rows of a wider tensor: columns column .. column + heads * dim - 1 of
 /// tensor [B, T, width]. So the product of a fused projection is attended to where it lies.
 struct PackedHeads {
