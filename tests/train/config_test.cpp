@@ -1,0 +1,139 @@
+// Recipes: defaults, the way back to text, and complaints that name the line and the nearest key.
+#include "attune/train/config.hpp"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "attune/base/error.hpp"
+#include "attune/optim/adam.hpp"
+#include "attune/optim/sgd.hpp"
+
+namespace attune::train {
+namespace {
+
+/// What parse_config says to a text; "" if it takes it.
+std::string complaint(const std::string& text) {
+  try {
+    parse_config(text, "r.toml");
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+const std::string kSteps = "[train]\nsteps = 100\n";
+
+TEST(Config, TheRecipeOfTheProject) {
+  const RunConfig c = read_config(ATTUNE_SOURCE_DIR "/recipes/translate_en_de.toml");
+  EXPECT_EQ(c.task, "translate");
+  EXPECT_EQ(c.data.languages, (std::vector<std::string>{"en-US", "de"}));
+  EXPECT_EQ(c.tokenizer.vocab_size, 2000);
+  EXPECT_EQ(c.model.num_layers, 2);
+  EXPECT_EQ(c.model.feed_forward_dim, 512);
+  EXPECT_EQ(c.train.minutes, 5);
+  EXPECT_EQ(c.train.steps, 0);
+  EXPECT_EQ(c.optimizer.learning_rate, 3e-3);
+  EXPECT_EQ(c.optimizer.betas, (std::array<double, 2>{0.9, 0.98}));
+  EXPECT_EQ(c.schedule.kind, "linear");
+  EXPECT_THROW(make_schedule(c), Error);
+}
+
+TEST(Config, IsWrittenOutInFullAndReadsBack) {
+  RunConfig c = parse_config(kSteps);
+  c.seed = 12345678901234;
+  c.data.folder = "a \"b\" \\ \n \x01 \xc3\xa4";
+  c.model.attention.bias = {"alibi", "soft_cap"};
+  c.model.dropout = 0.1 + 0.2;  // 17 digits
+  c.optimizer.epsilon = 1e-300;
+  c.schedule = optim::ScheduleSpec{"wsd", {{"warmup", 7.0}, {"decay_shape", "cosine"}}};
+  const std::string text = config_text(c);
+  const RunConfig again = parse_config(text);
+  EXPECT_EQ(config_text(again), text);
+  EXPECT_EQ(again.seed, c.seed);
+  EXPECT_EQ(again.data.folder, c.data.folder);
+  EXPECT_EQ(again.model.attention.bias, c.model.attention.bias);
+  EXPECT_EQ(again.model.dropout, c.model.dropout);
+  EXPECT_EQ(again.optimizer.epsilon, c.optimizer.epsilon);
+  EXPECT_NE(text.find("\ndecay_shape = \"cosine\"\n"), std::string::npos);
+  EXPECT_NE(text.find("\nmin_ratio = 0.0\n"), std::string::npos) << "defaults are written too";
+  for (std::int64_t t = 0; t < 100; ++t) EXPECT_EQ(make_schedule(again).factor(t), make_schedule(c).factor(t));
+}
+
+TEST(Config, UnknownKeysNameFileLineAndTheNearest) {
+  EXPECT_EQ(complaint("[train]\nsteps = 10\nbatch_token = 5\n"),
+            "read_config: r.toml:3: a key of [train], got `batch_token`; the nearest is `batch_tokens`");
+  EXPECT_EQ(complaint("sed = 1\n" + kSteps),
+            "read_config: r.toml:1: a key of the recipe, got `sed`; the nearest is `seed`");
+  EXPECT_EQ(complaint("[train]\nsteps = 10\nclip_norm = 1\n"),
+            "read_config: r.toml:3: a key of [train], got `clip_norm`, which belongs in [optimizer]");
+  EXPECT_EQ(complaint("steps = 10\n"),
+            "read_config: r.toml:1: a key of the recipe, got `steps`, which belongs in [train]");
+  EXPECT_EQ(complaint(kSteps + "[scheduler]\nkind = \"linear\"\n"),
+            "read_config: r.toml:3: a key of the recipe, got `scheduler`; the nearest is `schedule`");
+  EXPECT_EQ(complaint(kSteps + "[schedule]\nkind = \"linear\"\nwarmpu = 3\n"),
+            "read_config: r.toml:5: a key of [schedule], got `warmpu`; the nearest is `warmup`");
+  EXPECT_EQ(complaint(kSteps + "[model]\nnum_layers = 2\n[model.attention]\nscor = \"additive\"\n"),
+            "read_config: r.toml:6: a key of [model.attention], got `scor`; the nearest is `score`");
+}
+
+TEST(Config, WrongTypesAndRangesNameTheLine) {
+  EXPECT_EQ(complaint("[train]\nsteps = \"ten\"\n"),
+            "read_config: r.toml:2: `steps`, a whole number of at least 0 and at most 1000000000000, got \"ten\"");
+  EXPECT_EQ(complaint("[train]\nsteps = 10.5\n").substr(0, 26), "read_config: r.toml:2: `st");
+  EXPECT_EQ(complaint(kSteps + "[model]\ndropout = 1.0\n"),
+            "read_config: r.toml:4: `dropout`, a number of at least 0 and below 1, got 1");
+  EXPECT_EQ(complaint(kSteps + "[optimizer]\nlearning_rate = nan\n"),
+            "read_config: r.toml:4: `learning_rate`, a number above 0 and at most 1000000, got nan");
+  EXPECT_EQ(complaint(kSteps + "[optimizer]\nbetas = [0.9]\n"),
+            "read_config: r.toml:4: `betas`, a list of 2, got a list of 1");
+  EXPECT_EQ(complaint(kSteps + "[optimizer]\nkind = \"adamv\"\n"),
+            "read_config: r.toml:4: `kind`, one of sgd, adam, adamw, got \"adamv\"; the nearest is \"adam\"");
+  EXPECT_EQ(complaint(kSteps + "[model]\ntie_output = 1\n"),
+            "read_config: r.toml:4: `tie_output`, true or false, got 1");
+  EXPECT_NE(complaint(kSteps + "[model.attention]\nscore = \"scaled_dto\"\n").find("the nearest is \"scaled_dot\""),
+            std::string::npos);
+  EXPECT_NE(complaint("train = 3\n").find("r.toml:1: a table [train], got 3"), std::string::npos);
+  EXPECT_NE(complaint(kSteps + "[schedule]\nkind = \"linear\"\nwarmup = 101\n").find("r.toml:3: a valid [schedule]"),
+            std::string::npos);
+  EXPECT_NE(complaint(kSteps + "[schedule]\nkind = \"cosin\"\n").find("the nearest is \"cosine\""), std::string::npos);
+  EXPECT_NE(complaint("[train\nsteps = 10\n").find("r.toml:1: valid TOML"), std::string::npos);
+}
+
+TEST(Config, KeysThatDependOnEachOther) {
+  EXPECT_EQ(complaint(""), "read_config: r.toml:1: one of `minutes` and `steps` above 0, got 0 minutes and 0 steps");
+  EXPECT_NE(complaint("[train]\nsteps = 10\nminutes = 5\n").find("r.toml:3: one of `minutes` and `steps`"),
+            std::string::npos);
+  EXPECT_NE(complaint(kSteps + "[model]\nnum_heads = 3\n").find("r.toml:4: `model_dim`, a multiple of `num_heads`"),
+            std::string::npos);
+  EXPECT_NE(complaint(kSteps + "[data]\nlanguages = [\"de\"]\n").find("r.toml:4: `languages`, two of them"),
+            std::string::npos);
+  EXPECT_NE(complaint(kSteps + "[model.attention]\nmask = \"window\"\n").find("`window` above 0"), std::string::npos);
+}
+
+TEST(Config, MakesTheOptimizerItDescribes) {
+  const auto parameters = [] {
+    std::vector<Tensor> tensors{Tensor::zeros({3, 2}), Tensor::zeros({3})};
+    for (Tensor& t : tensors) t.requires_grad();
+    return tensors;
+  };
+  RunConfig c = parse_config(kSteps + "[optimizer]\nlearning_rate = 0.5\ndecay = \"matrices\"\nclip_norm = 2\n");
+  const auto adamw = make_optimizer(c, parameters());
+  EXPECT_EQ(adamw->kind(), "adamw");
+  EXPECT_EQ(adamw->options().clip_norm, 2);
+  EXPECT_EQ(adamw->options().weight_decay, 0.01);
+  EXPECT_EQ(adamw->learning_rate(), 0.5 / 10);  // the first of ten steps of warm-up
+  c.train.steps = 0;
+  EXPECT_EQ(make_optimizer(c, parameters())->learning_rate(), 0.5);
+  c.optimizer.kind = "sgd";
+  EXPECT_EQ(make_optimizer(c, parameters())->kind(), "sgd");
+  c.optimizer.kind = "adam";
+  EXPECT_EQ(make_optimizer(c, parameters())->kind(), "adam");
+  c.optimizer.kind = "lion";
+  EXPECT_THROW(make_optimizer(c, parameters()), Error);
+}
+
+TEST(Config, MissingFileIsNamed) { EXPECT_THROW(read_config("/nowhere/recipe.toml"), Error); }
+
+}  // namespace
+}  // namespace attune::train
