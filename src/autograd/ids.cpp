@@ -1,3 +1,4 @@
+// Ids: integers with a shape, shared and never changed.
 #include <string>
 
 #include "attune/autograd/tensor.hpp"

@@ -1,3 +1,4 @@
+// Tensor: making, looking at and converting; handles on blocks of the cache. The walk back is in tape.cpp.
 #include "attune/autograd/tensor.hpp"
 
 #include <algorithm>

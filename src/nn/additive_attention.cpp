@@ -1,3 +1,4 @@
+// AdditiveAttention: the engine with the additive score and one head; projections and tanh run inside of its tiles.
 #include "attune/nn/additive_attention.hpp"
 
 #include <string>

@@ -1,3 +1,4 @@
+// Dropout: draws in training from the generator of the tree, does nothing in evaluation.
 #include "attune/nn/dropout.hpp"
 
 #include <string>

@@ -1,3 +1,4 @@
+// Embedding: a learned row for every id, multiplied by a constant.
 #include "attune/nn/embedding.hpp"
 
 #include <cmath>

@@ -1,3 +1,4 @@
+// FeedForward: contract(dropout(activation(expand(x)))); the activation runs inside the first product.
 #include "attune/nn/feed_forward.hpp"
 
 namespace attune::nn {

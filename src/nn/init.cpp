@@ -1,3 +1,4 @@
+// Initialisers: spreads from the extents of [out, in], and their names.
 #include "attune/nn/init.hpp"
 
 #include <algorithm>

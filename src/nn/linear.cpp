@@ -1,3 +1,4 @@
+// Linear: y = activation(x weight^T + bias), one product with its bias and activation inside.
 #include "attune/nn/linear.hpp"
 
 #include <string>

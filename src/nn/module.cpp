@@ -1,3 +1,4 @@
+// Module: the tree of names, the generator that the root hands down, the mode.
 #include "attune/nn/module.hpp"
 
 #include <algorithm>

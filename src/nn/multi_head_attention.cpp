@@ -1,3 +1,5 @@
+// MultiHeadAttention. Self attention is one product for query, key and value heads, attended to where they lie; cross
+// attention is one for the queries and one for the memory; decoding appends key and value columns to the cache.
 #include "attune/nn/multi_head_attention.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// LayerNorm and RMSNorm: the operators with parameters of their own.
 #include "attune/nn/norm.hpp"
 
 #include <string>

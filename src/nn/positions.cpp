@@ -1,3 +1,4 @@
+// Positions added to tokens: a table of sines that grows by doubling, or learned rows.
 #include "attune/nn/positions.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Parameters by name, to and from safetensors: all are read and checked before the first is replaced.
 #include "attune/nn/state.hpp"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// Transformer layers and stacks, put together from MultiHeadAttention with its residual block and FeedForward with its
+// own.
 #include "attune/nn/transformer.hpp"
 
 #include <string>

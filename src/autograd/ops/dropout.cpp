@@ -1,3 +1,4 @@
+// Dropout: forward and backward draw the same numbers again from (seed, index); nothing is stored.
 #include "attune/autograd/ops/dropout.hpp"
 
 #include <string>

@@ -1,3 +1,4 @@
+// Rows of a table by id. The backward adds rows in the order of the ids: equal bits for any thread count.
 #include "attune/autograd/ops/embedding.hpp"
 
 #include <string>

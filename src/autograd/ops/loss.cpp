@@ -1,3 +1,5 @@
+// Cross-entropy: the forward pass makes the gradient of the logits as well, where it can in their own memory, so that
+// neither probabilities nor logits are kept.  dlogits = factor (softmax(logits) - target)
 #include "attune/autograd/ops/loss.hpp"
 
 #include <string>

@@ -1,3 +1,5 @@
+// Layer norm and RMS norm: shapes checked, statistics kept for the backward, the rows left to the kernels.
+//   y = (x - mean) rstd weight + bias,   dx = rstd (g - mean(g) - xhat mean(g xhat)),   g = dy weight
 #include "attune/autograd/ops/norm.hpp"
 
 #include <string>
