@@ -25,8 +25,8 @@ inline constexpr std::array<std::string_view, 3> kNames<schedule::WarmupStart>{"
 template <>
 inline constexpr std::array<std::string_view, 3> kNames<schedule::PastEnd>{"hold", "reference", "error"};
 template <>
-inline constexpr std::array<std::string_view, 5> kNames<schedule::Curve>{"linear", "cosine", "1-sqrt",
-                                                                         "exponential", "square"};
+inline constexpr std::array<std::string_view, 5> kNames<schedule::Curve>{"linear", "cosine", "1-sqrt", "exponential",
+                                                                         "square"};
 
 template <class E>
 std::string_view name_in(E x) {

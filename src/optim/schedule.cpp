@@ -126,8 +126,7 @@ void Wsd::check() const {
          fmt::format("got {} and {} steps", W, D));
   }
   if (warmup_shape == Curve::exponential || warmup_shape == Curve::square) {
-    fail("schedule wsd", "`warmup_shape` of linear, cosine or 1-sqrt",
-         fmt::format("got {}", name_of(warmup_shape)));
+    fail("schedule wsd", "`warmup_shape` of linear, cosine or 1-sqrt", fmt::format("got {}", name_of(warmup_shape)));
   }
 }
 
