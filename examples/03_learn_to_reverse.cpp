@@ -49,7 +49,7 @@ int main() {
                                     .num_heads = 4,
                                     .feed_forward_dim = 96,
                                     .dropout = 0});
-  const int steps = 400;
+  const int steps = 250;
   optim::AdamW optimizer(model.parameters(),
                          {.learning_rate = 4e-3, .schedule = warmup_linear({.warmup = 40, .total = steps})});
 
@@ -59,7 +59,7 @@ int main() {
     loss.backward();
     optimizer.advance();
     optimizer.zero_grad();
-    if (step % 100 == 0 || step == steps - 1) std::printf("step %3d   loss %.3f nats\n", step, loss.item());
+    if (step % 50 == 0 || step == steps - 1) std::printf("step %3d   loss %.3f nats\n", step, loss.item());
   }
 
   const Batch unseen = draw(random);
