@@ -16,7 +16,8 @@ namespace attune::kernels::HWY_NAMESPACE {
 
 constexpr double kLog2E = 1.4426950408889634074, kLn2 = 0.69314718055994530942;
 
-/// Keys on the diagonal are taken in strips, each against the queries from its first visible vector on.
+/// The diagonal is cut into squares of this side: products skip the squares that are hidden throughout. A multiple of
+/// the lanes on every target.
 constexpr int kStrip = 16;
 
 /// Rounds up to whole vectors.
@@ -36,6 +37,9 @@ HWY_INLINE Visible visible_keys(bool causal, int position, int queries, int num_
   const std::int64_t end = std::int64_t(position) + queries;
   return {position < 0 ? 0 : (position + 1) / kStrip * kStrip, int(end < 0 ? 0 : end < num_keys ? end : num_keys)};
 }
+
+/// The first query, rounded down to strips, that sees key `from` places after the first query's own.
+HWY_INLINE int strip_lane(int from) { return from > 0 ? from / kStrip * kStrip : 0; }
 
 /// True if rows x cols numbers hold no NaN and no infinity: x - x is 0 for all others.
 template <class T>

@@ -56,11 +56,11 @@ HWY_INLINE void differentiate(const BackwardBlock<T>& b, int keys) {
     }
   }
 }
-/// The same on the diagonal: hidden pairs become 0 by selection.
+/// The same on the diagonal, for keys first .. last-1 of the tile: hidden pairs become 0 by selection.
 template <class T>
-HWY_INLINE void differentiate_visible(const BackwardBlock<T>& b, int keys, int from, int lane) {
+HWY_INLINE void differentiate_visible(const BackwardBlock<T>& b, int first, int last, int from, int lane) {
   constexpr int kL = kLaneCount<T>;
-  for (int j = 0; j < keys; ++j) {
+  for (int j = first; j < last; ++j) {
     T* p = b.probs + std::ptrdiff_t(j) * b.width;
     T* s = b.dlogits + std::ptrdiff_t(j) * b.width;
     for (int c = lane; c < b.width; c += kL) {
@@ -72,37 +72,45 @@ HWY_INLINE void differentiate_visible(const BackwardBlock<T>& b, int keys, int f
   }
 }
 
-/// Recomputes S and dP for the queries from `lane` on.
+/// Recomputes S and dP of keys first .. last-1 of the tile at `key`, for the queries from `lane` on.
 template <class T>
-HWY_INLINE void logits_and_dprobs(const BackwardBlock<T>& b, int key, int keys, int lane) {
+HWY_INLINE void logits_and_dprobs(const BackwardBlock<T>& b, int key, int first, int last, int lane) {
   const PlainBackward<T>& in = b.in;
-  product_into<Into::overwrite>(keys, b.width - lane, in.head_dim, in.key + key * in.key_stride, in.key_stride, 1,
-                                b.queries_t + lane, b.width, b.probs + lane, b.width);
-  product_into<Into::overwrite>(keys, b.width - lane, in.value_dim, in.value + key * in.value_stride, in.value_stride,
-                                1, b.dout_t + lane, b.width, b.dlogits + lane, b.width);
+  const std::ptrdiff_t row = std::ptrdiff_t(first) * b.width + lane;
+  product_into<Into::overwrite>(last - first, b.width - lane, in.head_dim, in.key + (key + first) * in.key_stride,
+                                in.key_stride, 1, b.queries_t + lane, b.width, b.probs + row, b.width);
+  product_into<Into::overwrite>(last - first, b.width - lane, in.value_dim, in.value + (key + first) * in.value_stride,
+                                in.value_stride, 1, b.dout_t + lane, b.width, b.dlogits + row, b.width);
 }
 
-/// The three products that add gradients, for the queries from `lane` on.
+/// dV += P dout and dK += dS Q for keys first .. last-1 of the tile, from the queries from `lane` on.
 template <class T>
-HWY_INLINE void add_gradients(const BackwardBlock<T>& b, int key, int keys, int lane) {
+HWY_INLINE void add_key_gradients(const BackwardBlock<T>& b, int key, int first, int last, int lane) {
   const PlainBackward<T>& in = b.in;
-  const int queries = b.queries - lane;
+  const std::ptrdiff_t row = std::ptrdiff_t(first) * b.width + lane;
   if (in.dvalue) {
-    product_into<Into::add>(keys, in.value_dim, queries, b.probs + lane, b.width, 1, b.dout + lane * in.dout_stride,
-                            in.dout_stride, in.dvalue + key * in.dvalue_stride, in.dvalue_stride);
+    product_into<Into::add>(last - first, in.value_dim, b.queries - lane, b.probs + row, b.width, 1,
+                            b.dout + lane * in.dout_stride, in.dout_stride,
+                            in.dvalue + (key + first) * in.dvalue_stride, in.dvalue_stride);
   }
   if (in.dkey) {
-    product_into<Into::add>(keys, in.head_dim, queries, b.dlogits + lane, b.width, 1, b.query + lane * in.query_stride,
-                            in.query_stride, in.dkey + key * in.dkey_stride, in.dkey_stride);
-  }
-  if (in.dquery) {
-    product_into<Into::add>(queries, in.head_dim, keys, b.dlogits + lane, 1, b.width, in.key + key * in.key_stride,
-                            in.key_stride, b.dquery + lane * in.dquery_stride, in.dquery_stride);
+    product_into<Into::add>(last - first, in.head_dim, b.queries - lane, b.dlogits + row, b.width, 1,
+                            b.query + lane * in.query_stride, in.query_stride, in.dkey + (key + first) * in.dkey_stride,
+                            in.dkey_stride);
   }
 }
 
-/// The same pair by pair, for a strip of the diagonal with a NaN or infinity that some pair does not see:
-/// 0 * NaN never happens because hidden pairs are not visited.
+/// dQ += dS^T K for queries first .. last-1, from the tile's first `keys` keys.
+template <class T>
+HWY_INLINE void add_query_gradients(const BackwardBlock<T>& b, int key, int keys, int first, int last) {
+  const PlainBackward<T>& in = b.in;
+  if (!in.dquery) return;
+  product_into<Into::add>(last - first, in.head_dim, keys, b.dlogits + first, 1, b.width, in.key + key * in.key_stride,
+                          in.key_stride, b.dquery + first * in.dquery_stride, in.dquery_stride);
+}
+
+/// All three pair by pair, for a tile of the diagonal with a NaN or infinity that some pair does not see: 0 * NaN never
+/// happens because hidden pairs are not visited.
 template <class T>
 HWY_NOINLINE void add_visible_gradients(const BackwardBlock<T>& b, int key, int keys, int from) {
   const PlainBackward<T>& in = b.in;
@@ -119,23 +127,24 @@ HWY_NOINLINE void add_visible_gradients(const BackwardBlock<T>& b, int key, int 
   }
 }
 
-/// At most kStrip keys on the diagonal.
+/// Keys of the diagonal: key j is seen by the queries from j - position on.
 template <class T>
 HWY_INLINE void partial_tile(const BackwardBlock<T>& b, int key, int keys) {
   const PlainBackward<T>& in = b.in;
-  const int from = key - b.position;
-  const int lane = std::max(0, from) / kLaneCount<T> * kLaneCount<T>;
-  logits_and_dprobs(b, key, keys, lane);
-  differentiate_visible(b, keys, from, lane);
-  // Query rows above the strip's first take no part; rows within it may be hidden from its later keys.
+  const int from = key - b.position, first = strip_lane(from);
+  // Query rows above the first strip take no part; any other may be hidden from some of these keys.
   const bool finite = rows_finite(in.key + key * in.key_stride, keys, in.head_dim, in.key_stride) &&
-                      rows_finite(b.query + lane * in.query_stride, b.queries - lane, in.head_dim, in.query_stride) &&
-                      rows_finite(b.dout + lane * in.dout_stride, b.queries - lane, in.value_dim, in.dout_stride);
-  if (finite) {
-    add_gradients(b, key, keys, lane);
-  } else {
-    add_visible_gradients(b, key, keys, from);
+                      rows_finite(b.query + first * in.query_stride, b.queries - first, in.head_dim, in.query_stride) &&
+                      rows_finite(b.dout + first * in.dout_stride, b.queries - first, in.value_dim, in.dout_stride);
+  for (int j0 = 0; j0 < keys; j0 += kStrip) {
+    const int j1 = std::min(keys, j0 + kStrip), lane = strip_lane(from + j0);
+    logits_and_dprobs(b, key, j0, j1, lane);
+    differentiate_visible(b, j0, j1, from, lane);
+    if (finite) add_key_gradients(b, key, j0, j1, lane);
   }
+  if (!finite) return add_visible_gradients(b, key, keys, from);
+  for (int i = first; i < b.queries; i += kStrip)
+    add_query_gradients(b, key, std::min(keys, i + kStrip - from), i, std::min(b.queries, i + kStrip));
 }
 
 template <class T>
@@ -198,12 +207,13 @@ HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* wo
         int key = super;
         while (key < visible.full) {
           const int keys = std::min(plan.keys, visible.full - key);
-          logits_and_dprobs(b, key, keys, 0);
+          logits_and_dprobs(b, key, 0, keys, 0);
           differentiate(b, keys);
-          add_gradients(b, key, keys, 0);
+          add_key_gradients(b, key, 0, keys, 0);
+          add_query_gradients(b, key, keys, 0, b.queries);
           key += keys;
         }
-        for (; key < visible.end; key += kStrip) partial_tile(b, key, std::min(kStrip, visible.end - key));
+        for (; key < visible.end; key += plan.keys) partial_tile(b, key, std::min(plan.keys, visible.end - key));
       }
     }
   }

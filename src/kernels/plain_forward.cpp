@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "kernels/dispatch.hpp"
 #include "kernels/plain_attention.hpp"
@@ -55,18 +56,20 @@ HWY_NOINLINE void exponentiate_columns(T* x, int keys, int width, T* maximum, co
   }
   ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) store(total[v], sum + v * kL);
 }
+/// The same for lanes first .. last-1.
 template <class T>
-HWY_INLINE void exponentiate(const ForwardBlock<T>& b, int keys, int lane) {
+HWY_INLINE void exponentiate(const ForwardBlock<T>& b, int keys, int first, int last) {
   constexpr int kL = kLaneCount<T>;
-  for (; lane + 4 * kL <= b.width; lane += 4 * kL)
-    exponentiate_columns<4>(b.weights + lane, keys, b.width, b.maximum + lane, b.next + lane, b.factor + lane,
-                            b.sum + lane);
-  for (; lane + 2 * kL <= b.width; lane += 2 * kL)
-    exponentiate_columns<2>(b.weights + lane, keys, b.width, b.maximum + lane, b.next + lane, b.factor + lane,
-                            b.sum + lane);
-  for (; lane < b.width; lane += kL)
-    exponentiate_columns<1>(b.weights + lane, keys, b.width, b.maximum + lane, b.next + lane, b.factor + lane,
-                            b.sum + lane);
+  int c = first;
+  const auto columns = [&](auto vectors) HWY_ATTR {
+    constexpr int kVectors = decltype(vectors)::value;
+    for (; c + kVectors * kL <= last; c += kVectors * kL) {
+      exponentiate_columns<kVectors>(b.weights + c, keys, b.width, b.maximum + c, b.next + c, b.factor + c, b.sum + c);
+    }
+  };
+  columns(std::integral_constant<int, 4>());
+  columns(std::integral_constant<int, 2>());
+  columns(std::integral_constant<int, 1>());
 }
 
 /// Keys that every query of the block sees.
@@ -78,7 +81,7 @@ HWY_INLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool firs
   std::copy(b.maximum, b.maximum + b.width, b.next);
   product_into<Into::maximum>(keys, b.width, in.head_dim, k, in.key_stride, 1, b.queries, b.width, b.weights, b.width,
                               b.next);
-  exponentiate(b, keys, 0);
+  exponentiate(b, keys, 0, b.width);
   if (first) {
     product_into<Into::overwrite>(in.value_dim, b.width, keys, v, 1, in.value_stride, b.weights, b.width, b.out,
                                   b.width);
@@ -88,8 +91,8 @@ HWY_INLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool firs
   }
 }
 
-/// At most kStrip keys on the diagonal: key j is seen by the queries from j - position on. Hidden logits become -inf
-/// before the maximum is taken; if a value is not finite, the second product runs pair by pair over what is visible.
+/// Keys of the diagonal, key j seen by the queries from j - position on. Hidden logits become -inf before the maximum
+/// is taken; if a value is not finite, the second product runs pair by pair over what is visible.
 template <class T>
 HWY_INLINE void partial_tile(const ForwardBlock<T>& b, int key, int keys) {
   constexpr int kL = kLaneCount<T>;
@@ -97,32 +100,42 @@ HWY_INLINE void partial_tile(const ForwardBlock<T>& b, int key, int keys) {
   const T* k = in.key + key * in.key_stride;
   const T* v = in.value + key * in.value_stride;
   const int from = key - in.position;  // the first query that sees the first key; negative if all do
-  const int lane = std::max(0, from) / kL * kL, width = b.width - lane;
-  product_into<Into::overwrite>(keys, width, in.head_dim, k, in.key_stride, 1, b.queries + lane, b.width,
-                                b.weights + lane, b.width);
+  const int first = strip_lane(from);
   const Vec<T> hidden = set(-std::numeric_limits<T>::infinity());
-  for (int c = lane; c < b.width; c += kL) {
-    Vec<T> top = load(b.maximum + c);
-    for (int j = 0; j < keys; ++j) {
-      T* x = b.weights + std::ptrdiff_t(j) * b.width + c;
-      const Vec<T> logit = hn::IfThenElse(sees<T>(c, from + j), load(x), hidden);
-      store(logit, x);
-      top = hn::Max(top, logit);
+  std::copy(b.maximum + first, b.maximum + b.width, b.next + first);
+  for (int j0 = 0; j0 < keys; j0 += kStrip) {
+    const int j1 = std::min(keys, j0 + kStrip), lane = strip_lane(from + j0);
+    T* x = b.weights + std::ptrdiff_t(j0) * b.width;
+    product_into<Into::overwrite>(j1 - j0, b.width - lane, in.head_dim, k + j0 * in.key_stride, in.key_stride, 1,
+                                  b.queries + lane, b.width, x + lane, b.width);
+    for (int c = lane; c < b.width; c += kL) {
+      Vec<T> top = load(b.next + c);
+      for (int j = j0; j < j1; ++j) {
+        T* at = b.weights + std::ptrdiff_t(j) * b.width + c;
+        const Vec<T> logit = hn::IfThenElse(sees<T>(c, from + j), load(at), hidden);
+        store(logit, at);
+        top = hn::Max(top, logit);
+      }
+      store(top, b.next + c);
     }
-    store(top, b.next + c);
   }
-  exponentiate(b, keys, lane);
-  if (rows_finite(v, keys, in.value_dim, in.value_stride)) {
-    product_into<Into::rescale>(in.value_dim, width, keys, v, 1, in.value_stride, b.weights + lane, b.width,
-                                b.out + lane, b.width, b.factor + lane);
-    return;
-  }
-  for (int d = 0; d < in.value_dim; ++d) {
-    T* out = b.out + std::ptrdiff_t(d) * b.width;
-    for (int i = lane; i < b.width; ++i) out[i] *= b.factor[i];
-    for (int j = 0; j < keys; ++j) {
-      for (int i = std::max(0, from + j); i < in.queries; ++i)
-        out[i] += v[j * in.value_stride + d] * b.weights[std::ptrdiff_t(j) * b.width + i];
+  const bool finite = rows_finite(v, keys, in.value_dim, in.value_stride);
+  for (int lane = first; lane < b.width; lane += kStrip) {
+    const int last = std::min(b.width, lane + kStrip);
+    const int seen = std::min(keys, lane + kStrip - from);  // by the strip's last query
+    exponentiate(b, seen, lane, last);
+    if (finite) {
+      product_into<Into::rescale>(in.value_dim, last - lane, seen, v, 1, in.value_stride, b.weights + lane, b.width,
+                                  b.out + lane, b.width, b.factor + lane);
+      continue;
+    }
+    for (int d = 0; d < in.value_dim; ++d) {
+      T* out = b.out + std::ptrdiff_t(d) * b.width;
+      for (int i = lane; i < last; ++i) {
+        out[i] *= b.factor[i];
+        for (int j = 0; j < std::min(keys, i - from + 1); ++j)
+          out[i] += v[j * in.value_stride + d] * b.weights[std::ptrdiff_t(j) * b.width + i];
+      }
     }
   }
 }
@@ -153,14 +166,17 @@ HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* work
   if (visible.full == 0) std::fill(b.out, b.out + std::ptrdiff_t(in.value_dim) * width, T(0));
   for (int key = 0; key < visible.full; key += plan.keys)
     full_tile(b, key, std::min(plan.keys, visible.full - key), key == 0);
-  for (int key = visible.full; key < visible.end; key += kStrip)
-    partial_tile(b, key, std::min(kStrip, visible.end - key));
+  for (int key = visible.full; key < visible.end; key += plan.keys)
+    partial_tile(b, key, std::min(plan.keys, visible.end - key));
 
   // A row that sees no key has sum 0: out 0 and lse -inf are chosen by its position, not computed.
   const int empty = visible.end == 0 ? in.queries : in.causal ? std::clamp(-in.position, 0, in.queries) : 0;
   if (in.lse) {
-    for (int i = 0; i < in.queries; ++i)
-      in.lse[i] = i < empty ? -std::numeric_limits<T>::infinity() : T(b.maximum[i] * T(kLn2) + std::log(b.sum[i]));
+    for (int i = 0; i < width; i += kL) {
+      const Vec<T> lse = hn::MulAdd(load(b.maximum + i), set(T(kLn2)), log(load(b.sum + i)));
+      store_first(lse, in.lse + i, std::min(kL, in.queries - i));
+    }
+    std::fill(in.lse, in.lse + empty, -std::numeric_limits<T>::infinity());
   }
   for (int i = 0; i < width; i += kL) store(hn::Div(set(T(1)), load(b.sum + i)), b.factor + i);
   std::fill(b.factor, b.factor + empty, T(0));

@@ -147,6 +147,30 @@ HWY_INLINE Vec<double> exp2(Vec<double> x) {
 #endif
 }
 
+/// Natural logarithm of positive normal numbers, relative error at most 3e-7 (float) and 1e-15 (double) away from 1;
+/// infinity and NaN stay what they are. x = 2^e m with m in [sqrt(1/2), sqrt(2)), and with s = (m - 1) / (m + 1):
+/// log m = 2 artanh s = 2 s (1 + s^2 / 3 + s^4 / 5 + ...), |s| < 0.172.
+template <class T>
+HWY_INLINE Vec<T> log_positive(Vec<T> x) {
+  using Int = hwy::MakeSigned<T>;
+  constexpr bool kDouble = sizeof(T) == 8;
+  constexpr int kMantissa = kDouble ? 52 : 23, kTerms = kDouble ? 11 : 5;
+  const Lanes<T> d;
+  const hn::RebindToSigned<Lanes<T>> di;
+  const auto bits = hn::BitCast(di, x);
+  const auto root_half = hn::Set(di, kDouble ? Int(0x3fe6a09e667f3bcdll) : Int(0x3f3504f3));
+  const auto e = hn::ShiftRight<kMantissa>(hn::Sub(bits, root_half));
+  const Vec<T> m = hn::BitCast(d, hn::Sub(bits, hn::ShiftLeft<kMantissa>(e)));
+  const Vec<T> s = hn::Div(hn::Sub(m, set(T(1))), hn::Add(m, set(T(1)))), s2 = hn::Mul(s, s);
+  Vec<T> series = set(T(1) / T(2 * kTerms - 1));
+  ATTUNE_UNROLL for (int i = kTerms - 2; i >= 0; --i) { series = hn::MulAdd(series, s2, set(T(1) / T(2 * i + 1))); }
+  const Vec<T> log_m = hn::Mul(hn::Add(s, s), series);
+  const Vec<T> y = hn::MulAdd(hn::ConvertTo(d, e), set(T(0.69314718055994530942)), log_m);
+  return hn::IfThenElse(hn::Lt(x, set(std::numeric_limits<T>::infinity())), y, x);
+}
+HWY_INLINE Vec<float> log(Vec<float> x) { return log_positive<float>(x); }
+HWY_INLINE Vec<double> log(Vec<double> x) { return log_positive<double>(x); }
+
 }  // namespace attune::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
