@@ -67,8 +67,8 @@ void info(const InfoArguments& arguments) {
   } else if (arguments.mechanisms) {
     out = mechanisms_by_kind();
   } else {
-    out = processor();
-    if (!arguments.cpu) out.insert(out.begin(), {"version", ATTUNE_VERSION});
+    if (!arguments.cpu) out["version"] = ATTUNE_VERSION;
+    out.update(processor());
   }
   if (arguments.json)
     print_json(out);
