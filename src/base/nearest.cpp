@@ -1,3 +1,4 @@
+// Edit distance by dynamic programming over three rows; words are short, so nothing faster is needed.
 #include "attune/base/nearest.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Adam and AdamW: one class; they differ in where the weight decay acts.
 #include "attune/optim/adam.hpp"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// Clipping by norm and by value, over a flat gradient [n].
 #include "attune/optim/clip.hpp"
 
 #include <fmt/format.h>

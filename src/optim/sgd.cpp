@@ -1,3 +1,4 @@
+// SGD: its options checked, and one call of the fused kernel a group.
 #include "attune/optim/sgd.hpp"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// Minutes to steps, by the median time of a token.
 #include "attune/train/clock.hpp"
 
 #include <fmt/format.h>

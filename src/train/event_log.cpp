@@ -1,3 +1,4 @@
+// Events as JSON lines; resuming drops what the run will write again.
 #include "attune/train/event_log.hpp"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// The progress line: its numbers in few characters, and when it is written.
 #include "attune/train/progress.hpp"
 
 #include <fmt/format.h>

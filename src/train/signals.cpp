@@ -1,3 +1,4 @@
+// The flag that SIGINT and SIGTERM set, and the handlers around it.
 #include "attune/train/signals.hpp"
 
 #include <signal.h>

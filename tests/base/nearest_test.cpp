@@ -1,3 +1,4 @@
+// Edit distances known by hand, and the words that were meant.
 #include "attune/base/nearest.hpp"
 
 #include <gtest/gtest.h>
