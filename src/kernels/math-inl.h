@@ -37,27 +37,30 @@ HWY_INLINE Vec<T> polynomial(Vec<T> x, const T (&c)[kN]) {
   return sum;
 }
 
-/// e^x: 0 and +inf beyond the range of float, NaN for NaN.
+/// e^x; 0 below the normal numbers (AVX-512: below the denormal ones), +inf from 88.4 on, NaN for NaN. Unlike
+/// exp2(x * log2 e), large |x| lose no digits.
 template <class T>
 HWY_INLINE Vec<T> exp_of(Vec<T> x) {
   if constexpr (sizeof(T) == 8) {
     return lane_by_lane<T>(x, [](T v) { return std::exp(v); });
   } else {
-    const Lanes<T> d;
-    const hn::RebindToSigned<Lanes<T>> di;
     constexpr T kC[] = {0.4999999341f, 0.166665201f, 0.04166839415f, 0.00836878069f, 0.001381447122f};
-    // Beyond these bounds the result is 0 or +inf anyway; inside them n stays within what two powers of two can make.
-    const Vec<T> y = hn::Min(hn::Max(x, set(T(-104))), set(T(89)));
-    const auto n = hn::NearestInt(hn::Mul(y, set(T(1.442695041))));
-    const Vec<T> fn = hn::ConvertTo(d, n);
     // log 2 = 0.693359375 - 2.12194440e-4: the product of the first part with n is exact.
-    const Vec<T> r = hn::NegMulAdd(fn, set(T(-2.12194440e-4)), hn::NegMulAdd(fn, set(T(0.693359375)), y));
-    const Vec<T> e = hn::Add(hn::MulAdd(hn::Mul(r, r), polynomial(r, kC), r), set(T(1)));
-    // 2^n as 2^(n / 2) * 2^(n - n / 2): n itself reaches -150 and 128, past the exponents of normal numbers.
-    const auto half = hn::ShiftRight<1>(n);
-    const auto power = [&](auto k) HWY_ATTR { return hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(k, hn::Set(di, 127)))); };
-    const Vec<T> scaled = hn::Mul(hn::Mul(e, power(half)), power(hn::Sub(n, half)));
-    return hn::IfThenElse(hn::Eq(x, x), scaled, x);  // Min and Max lose a NaN
+    const auto power = [&](Vec<T> y, Vec<T> n) HWY_ATTR {
+      const Vec<T> r = hn::NegMulAdd(n, set(T(-2.12194440e-4)), hn::NegMulAdd(n, set(T(0.693359375)), y));
+      return hn::Add(hn::MulAdd(hn::Mul(r, r), polynomial(r, kC), r), set(T(1)));
+    };
+#if HWY_TARGET == HWY_AVX3
+    const Vec<T> y = clamp_keep_nan(x, T(-200), T(200)), n = hn::Round(hn::Mul(y, set(T(1.442695041))));
+    return Vec<T>{_mm512_scalef_ps(power(y, n).raw, n.raw)};
+#else
+    // As in exp2(): the lowest bits of t are the exponent of 2^n, and the factor is 0 at -127 and infinite at 128.
+    const Vec<T> y = clamp_keep_nan(x, T(-88), T(88.8)), magic = set(T(12582912 + 127));
+    const Vec<T> t = hn::MulAdd(y, set(T(1.442695041)), magic), n = hn::Sub(t, magic);
+    const hn::RebindToUnsigned<Lanes<T>> bits;
+    const Vec<T> factor = hn::BitCast(Lanes<T>(), hn::ShiftLeft<23>(hn::BitCast(bits, t)));
+    return hn::Mul(power(y, n), factor);
+#endif
   }
 }
 
