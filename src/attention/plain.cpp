@@ -1,6 +1,6 @@
 // The plain path: scaled dot, softmax; full or causal, with or without padding. No stage is called; the kernels do
-// whole blocks. Statistics and the entropy come from a pass of the stages that leaves the product with the values out:
-// so they change no bit of the result.
+// whole blocks, and on request tell the moments of each row that statistics are made of.
+#include <algorithm>
 #include <memory>
 #include <new>
 
@@ -8,6 +8,7 @@
 #include "attune/attention/mask/both.hpp"
 #include "attune/attention/mask/causal.hpp"
 #include "attune/attention/mask/padding.hpp"
+#include "attune/attention/online_softmax.hpp"
 #include "attune/base/parallel.hpp"
 #include "kernels/denormals.hpp"
 #include "kernels/plain_attention.hpp"
@@ -52,6 +53,37 @@ PlainMask plain_mask(const AnyMask& mask) {
   return {.fits = false};
 }
 
+/// What the kernel tells of each row, [B, H, Tq] each; see kernels::PlainForward.
+template <class T>
+struct Moments {
+  std::vector<T> largest, sum, first, second;
+  void resize(std::size_t rows) {
+    for (auto* v : {&largest, &sum, &first, &second}) v->resize(rows);
+  }
+};
+
+/// Row statistics from the moments. False if a row that sees a key has a number that is not finite.
+template <class T>
+bool describe_rows(const Problem<T>& p, const PlainMask& mask, Moments<T>& m, const ForwardResult<T>& result) {
+  const AttendShape& s = p.shape;
+  const std::int64_t rows = std::int64_t(m.sum.size());
+  for (std::int64_t i = 0; i < rows; ++i) {
+    const std::int64_t b = i / (std::int64_t(s.num_heads) * s.num_queries);
+    const int keys = mask.visible_keys(s, int(b)), position = int(i % s.num_queries) + p.offset[std::size_t(b)];
+    const int visible = mask.causal ? std::clamp(position + 1, 0, keys) : keys;
+    if (visible > 0 && !(is_finite(m.largest[i]) && is_finite(m.sum[i]) && is_finite(m.second[i]))) return false;
+    Rows<T> row;
+    row.sum = &m.sum[i], row.first = &m.first[i], row.second = &m.second[i];
+    if (result.entropy) result.entropy[i] = visible > 0 ? row_entropy(row, 0) : T(0);
+    if (RowStatistics<T>* out = result.statistics) {
+      out->largest_score[i] = out->largest_logit[i] = m.largest[i];
+      out->visible[i] = visible;
+      out->variance[i] = visible > 0 ? row_variance(row, 0) : T(0);
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 std::string why_not_plain(const AttendOptions& o) {
@@ -74,6 +106,9 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
   const int block = kernels::plain_block_queries<T>(s.key_dim, s.value_dim, causal);
   const int blocks = (s.num_queries + block - 1) / block;
   const std::size_t bytes = kernels::plain_forward_workspace<T>(s.key_dim, s.value_dim);
+  const bool wanted = result.statistics || result.entropy;
+  Moments<T> moments;
+  if (wanted) moments.resize(std::size_t(s.batch_size) * s.num_heads * s.num_queries);
   // One head's blocks side by side: threads share its keys in cache. The longest block of a causal head first.
   parallel_for(std::int64_t(s.batch_size) * s.num_heads * blocks, [&](std::int64_t t) {
     const kernels::FlushDenormals here;
@@ -92,9 +127,15 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
     if (result.lse) call.lse = result.lse + (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries + q;
     call.queries = n, call.num_keys = keys, call.head_dim = s.key_dim, call.value_dim = s.value_dim;
     call.scale = scale, call.causal = causal, call.position = q + p.offset[std::size_t(b)];
+    if (wanted) {
+      const std::ptrdiff_t row = (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries + q;
+      call.largest = moments.largest.data() + row, call.sum = moments.sum.data() + row;
+      call.first = moments.first.data() + row, call.second = moments.second.data() + row;
+    }
     kernels::plain_forward(call, workspace(bytes));
   });
-  if (result.statistics || result.entropy) {
+  if (wanted && !describe_rows(p, mask, moments, result)) {
+    // A visible logit is not finite: counting such needs the logits themselves.
     forward(p, ForwardResult<T>{.entropy = result.entropy, .statistics = result.statistics});
   }
 }

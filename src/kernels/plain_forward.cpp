@@ -32,7 +32,31 @@ struct ForwardBlock {
   T* next;     // [width] with the present tile
   T* factor;   // [width] 2^(maximum - next)
   T* sum;      // [width] of 2^(logit - maximum)
+  T* first;    // [width] of 2^(logit - maximum) (logit - maximum); null unless the caller asks for moments
+  T* second;   // [width] the same with the square
 };
+
+/// Brings the moments of lanes first .. last-1 to the new maximum and adds the tile's, before its logits become
+/// weights. A pass of its own: asking for moments changes no bit of anything else.
+template <class T>
+HWY_NOINLINE void add_moments(const ForwardBlock<T>& b, int keys, int first, int last) {
+  constexpr int kL = kLaneCount<T>;
+  const Vec<T> least = set(T(-2000));  // 2^-2000 is 0 and its products with 2000 are too, where -inf would give NaN
+  for (int c = first; c < last; c += kL) {
+    const Vec<T> top = load(b.next + c), old = hn::Max(hn::Sub(load(b.maximum + c), top), least), factor = exp2(old);
+    Vec<T> sum = load(b.sum + c), one = load(b.first + c), two = load(b.second + c);
+    two = hn::Mul(factor, hn::MulAdd(old, hn::MulAdd(old, sum, hn::Add(one, one)), two));
+    one = hn::Mul(factor, hn::MulAdd(old, sum, one));
+    for (int j = 0; j < keys; ++j) {
+      const Vec<T> x = hn::Max(hn::Sub(load(b.weights + std::ptrdiff_t(j) * b.width + c), top), least);
+      const Vec<T> ex = hn::Mul(exp2(x), x);
+      one = hn::Add(one, ex);
+      two = hn::MulAdd(ex, x, two);
+    }
+    store(one, b.first + c);
+    store(two, b.second + c);
+  }
+}
 
 /// Weights 2^(logit - maximum) in place, over kVectors columns of vectors; sum = sum * factor + their sum.
 template <int kVectors, class T>
@@ -60,6 +84,7 @@ HWY_NOINLINE void exponentiate_columns(T* x, int keys, int width, T* maximum, co
 template <class T>
 HWY_INLINE void exponentiate(const ForwardBlock<T>& b, int keys, int first, int last) {
   constexpr int kL = kLaneCount<T>;
+  if (b.first) add_moments(b, keys, first, last);
   int c = first;
   const auto columns = [&](auto vectors) HWY_ATTR {
     constexpr int kVectors = decltype(vectors)::value;
@@ -144,7 +169,7 @@ template <class T>
 HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* workspace) {
   constexpr int kL = kLaneCount<T>;
   const int width = whole_vectors<T>(in.queries);
-  ForwardBlock<T> b{in, width, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+  ForwardBlock<T> b{in, width, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
   b.queries = workspace;
   b.weights = b.queries + std::ptrdiff_t(in.head_dim) * width;
   b.out = b.weights + std::ptrdiff_t(plan.keys) * width;
@@ -152,6 +177,11 @@ HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* work
   b.next = b.maximum + width;
   b.factor = b.next + width;
   b.sum = b.factor + width;
+  if (in.first) {
+    b.first = b.sum + width;
+    b.second = b.first + width;
+    std::fill(b.first, b.second + width, T(0));
+  }
 
   const T scale = T(double(in.scale) * kLog2E);
   transpose_into<false, false>(in.query, in.query_stride, in.queries, in.head_dim, b.queries, width, &scale);
@@ -177,6 +207,14 @@ HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* work
       store_first(lse, in.lse + i, std::min(kL, in.queries - i));
     }
     std::fill(in.lse, in.lse + empty, -std::numeric_limits<T>::infinity());
+  }
+  if (in.first) {  // from powers of two to nats
+    for (int i = 0; i < in.queries; ++i) {
+      in.largest[i] = i < empty ? -std::numeric_limits<T>::infinity() : b.maximum[i] * T(kLn2);
+      in.sum[i] = i < empty ? T(0) : b.sum[i];
+      in.first[i] = i < empty ? T(0) : b.first[i] * T(kLn2);
+      in.second[i] = i < empty ? T(0) : b.second[i] * T(kLn2 * kLn2);
+    }
   }
   for (int i = 0; i < width; i += kL) store(hn::Div(set(T(1)), load(b.sum + i)), b.factor + i);
   std::fill(b.factor, b.factor + empty, T(0));
@@ -217,7 +255,7 @@ std::size_t plain_forward_workspace(int head_dim, int value_dim) {
   std::size_t most = 0;
   for (bool causal : {false, true}) {
     const TilePlan plan = forward_plan<T>(head_dim, value_dim, causal);
-    const std::size_t rows = std::size_t(head_dim) + std::size_t(value_dim) + std::size_t(std::max(plan.keys, 16)) + 4;
+    const std::size_t rows = std::size_t(head_dim) + std::size_t(value_dim) + std::size_t(std::max(plan.keys, 16)) + 6;
     most = std::max(most, rows * std::size_t(plan.queries) * sizeof(T));
   }
   return most;

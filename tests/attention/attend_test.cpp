@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -145,9 +146,8 @@ TEST(Attend, MapsAnyRectangleOfHeadsAndRows) {
   }
 }
 
-TEST(Attend, StatisticsDescribeTheMapAndChangeNoBit) {
+void expect_statistics_describe_the_map(const AttendOptions& options) {
   Fixture<float> f, g;
-  const AttendOptions options{.bias = SoftCap{.cap = 1.5}, .mask = Causal{}};
   Statistics s;
   attend_forward(f.inputs(), {.out = f.out_view(), .lse = f.lse_view()}, options);
   attend_forward(g.inputs(), {.out = g.out_view(), .lse = g.lse_view(), .statistics = &s}, options);
@@ -173,10 +173,26 @@ TEST(Attend, StatisticsDescribeTheMapAndChangeNoBit) {
     EXPECT_NEAR(s.entropy[std::size_t(head)], entropy, 1e-5);
     EXPECT_NEAR(s.largest_prob[std::size_t(head)], largest_prob, 1e-6);
     EXPECT_NEAR(s.largest_score[std::size_t(head)], score, 1e-6);
-    EXPECT_LT(s.largest_logit[std::size_t(head)], 1.5);
+    EXPECT_LT(s.largest_logit[std::size_t(head)], options.bias.empty() ? score + 1e-6 : 1.5);
     EXPECT_EQ(s.non_finite[std::size_t(head)], 0);
     EXPECT_EQ(s.sink_mass[std::size_t(head)], 0);
   }
+}
+
+TEST(Attend, StatisticsDescribeTheMapAndChangeNoBit) {
+  expect_statistics_describe_the_map({.bias = SoftCap{.cap = 1.5}, .mask = Causal{}});  // by the stages
+  expect_statistics_describe_the_map({.mask = Causal{}});                               // on the plain path
+}
+
+TEST(Attend, StatisticsCountVisibleLogitsThatAreNotFinite) {
+  Fixture<float> f;
+  f.key[0] =
+      std::numeric_limits<float>::infinity();  // key 0 of head 0 of entry 0: seen by all 37 queries of heads 0 and 1
+  Statistics s;
+  attend_forward(f.inputs(), {.out = f.out_view(), .statistics = &s}, {.mask = Causal{}});
+  EXPECT_EQ(s.non_finite[0], 37);
+  EXPECT_EQ(s.non_finite[1], 37);
+  EXPECT_EQ(s.non_finite[2], 0);
 }
 
 TEST(Attend, SaysWhatIsWrong) {
