@@ -1,6 +1,6 @@
-// The matrix products of small models, on one thread and on two: GFLOP/s and share of the multiply-add peak, which is
-// measured between them because the clock may change it. Medians. One thread is timed by its processor time, so that
-// other programs on the machine count less; two threads by the clock on the wall.
+// The matrix products of small models and what surrounds them. Products: GFLOP/s on one thread and on two and the share
+// of the multiply-add peak, which is measured between them because the clock may change it. Medians. One thread is
+// timed by its processor time, so that other programs on the machine count less; two threads by the clock on the wall.
 #include <ctime>
 
 #include <cstdio>
@@ -11,7 +11,12 @@
 #include "attune/base/cpu.hpp"
 #include "attune/base/parallel.hpp"
 #include "ceilings.hpp"
+#include "kernels/activation.hpp"
+#include "kernels/elementwise.hpp"
+#include "kernels/loss.hpp"
 #include "kernels/matmul.hpp"
+#include "kernels/norm.hpp"
+#include "kernels/update.hpp"
 
 namespace {
 
@@ -80,6 +85,61 @@ void run(const Shape& s, int repeats) {
   std::fflush(stdout);
 }
 
+/// Nanoseconds per element of a kernel over rows x width numbers, on one thread.
+template <class F>
+void report(const char* name, double elements, int repeats, F&& f) {
+  set_num_threads(1);
+  const Timing t = measure(f, repeats, thread_seconds);
+  std::printf("%-28s %8.3f ns an element\n", name, t.seconds * 1e9 / elements);
+  std::fflush(stdout);
+}
+
+/// What surrounds the products, at 2048 rows of 128 numbers and of 2000 classes.
+void run_elementwise(int repeats) {
+  using kernels::Pointwise;
+  const std::int64_t rows = 2048, width = 128, n = rows * width, classes = 2000;
+  const auto count = std::size_t(n);
+  std::vector<float> x(count), y(count), dx(count), m(count), v(count);
+  std::vector<float> weight(width, 1.f), bias(width, 1.f), mean(rows, 0.f), rstd(rows, 0.f);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = float(i % 977) * 0.008f - 4.f;
+  const double e = double(n);
+  report("relu", e, repeats, [&] { kernels::pointwise(Pointwise::relu, n, x.data(), y.data()); });
+  report("exp", e, repeats, [&] { kernels::pointwise(Pointwise::exp, n, x.data(), y.data()); });
+  report("tanh", e, repeats, [&] { kernels::pointwise(Pointwise::tanh, n, x.data(), y.data()); });
+  report("gelu", e, repeats, [&] { kernels::pointwise(Pointwise::gelu, n, x.data(), y.data()); });
+  report("gelu backward", e, repeats,
+         [&] { kernels::pointwise_backward(Pointwise::gelu, n, x.data(), y.data(), dx.data(), false); });
+  report("x + dropout", e, repeats, [&] { kernels::add_dropout(n, x.data(), y.data(), 58982, 1, 0, dx.data()); });
+  report("layer norm", e, repeats, [&] {
+    kernels::layer_norm(rows, width, x.data(), weight.data(), bias.data(), 1e-5, y.data(), mean.data(), rstd.data());
+  });
+  report("layer norm backward", e, repeats, [&] {
+    kernels::layer_norm_backward(rows, width, x.data(), weight.data(), mean.data(), rstd.data(), y.data(), dx.data(),
+                                 false, weight.data(), bias.data());
+  });
+  report("x + dropout, layer norm", e, repeats, [&] {
+    kernels::add_dropout_layer_norm(rows, width, x.data(), x.data(), 58982, 1, weight.data(), bias.data(), 1e-5,
+                                    dx.data(), y.data(), mean.data(), rstd.data());
+  });
+  report("sum of rows", e, repeats, [&] { kernels::sum_rows(rows, width, x.data(), width, bias.data(), false); });
+  report("adam, propose and apply", e, repeats, [&] {
+    kernels::propose_adam<float>(n, {.learning_rate = 1e-3}, nullptr, x.data(), m.data(), v.data(), dx.data());
+    kernels::apply_update(n, 1e-5, dx.data(), y.data());
+  });
+  std::vector<float> logits(std::size_t(rows * classes)), dlogits(logits.size());
+  for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = float(i % 991) * 0.006f;
+  const std::vector<std::int32_t> labels(std::size_t(rows), 5);
+  report("cross-entropy with gradient", double(rows * classes), repeats, [&] {
+    kernels::cross_entropy(kernels::CrossEntropy<float>{.rows = rows,
+                                                        .classes = classes,
+                                                        .logits = logits.data(),
+                                                        .labels = labels.data(),
+                                                        .label_smoothing = 0.1,
+                                                        .loss = mean.data(),
+                                                        .dlogits = dlogits.data()});
+  });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -99,4 +159,5 @@ int main(int argc, char** argv) {
   for (std::int64_t few : {1, 4, 8, 16, 64}) run({"x W^T few", few, 512, 128, false, true}, repeats);
   run({"x W^T few", 1, 2000, 128, false, true}, repeats);
   run({"x W^T square", 512, 512, 512, false, true}, repeats);
+  run_elementwise(repeats);
 }

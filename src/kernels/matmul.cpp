@@ -238,10 +238,16 @@ namespace attune::kernels {
 namespace {
 
 template <class T>
+bool alone(const Matmul<T>& p) {
+  return p.rows * p.columns * p.inner < kAloneProduct;
+}
+
+template <class T>
 void multiply_few_rows(const Matmul<T>& p) {
   const auto run = p.transpose_b ? ATTUNE_DISPATCH(multiply_by_dots<T>) : ATTUNE_DISPATCH(multiply_in_place<T>);
   const std::int64_t columns = few_rows_columns(p.rows, p.columns, p.inner);
-  parallel_ranges(p.columns, columns, [&](std::int64_t j, std::int64_t end) { run(p, j, end - j); });
+  for_parts((p.columns + columns - 1) / columns, alone(p),
+            [&](std::int64_t i) { run(p, i * columns, std::min(columns, p.columns - i * columns)); });
 }
 
 template <class T>
@@ -259,13 +265,14 @@ void multiply_many_rows(const Matmul<T>& p) {
   for (std::int64_t k = 0; k < p.inner || k == 0; k += pass) {
     const std::int64_t inner = std::min(pass, p.inner - k);
     const T* b = p.b + (p.transpose_b ? k : k * p.b_stride);
-    parallel_ranges(panels, panels_per_task(width, inner), [&](std::int64_t first, std::int64_t end) {
-      for (std::int64_t i = first; i < end; ++i) {
+    const std::int64_t together = panels_per_task(width, inner);
+    for_parts((panels + together - 1) / together, alone(p), [&](std::int64_t part) {
+      for (std::int64_t i = part * together; i < std::min(panels, (part + 1) * together); ++i) {
         const int columns = int(std::min(width, p.columns - i * width));
         pack(b, p.b_stride, p.transpose_b, i * width, columns, inner, p.alpha, packed + i * width * inner);
       }
     });
-    parallel_for(row_tiles * column_tiles, [&](std::int64_t task) {
+    for_parts(row_tiles * column_tiles, alone(p), [&](std::int64_t task) {
       // Neighbours in time share the rows of a; the panels of b are the larger part and stay in a shared cache.
       const std::int64_t row0 = task / column_tiles * cut.rows, column0 = task % column_tiles * cut.columns;
       multiply(Tile<T>{.problem = &p,

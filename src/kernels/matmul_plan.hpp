@@ -11,6 +11,7 @@ constexpr std::int64_t kMostRowsInPlace = 16;            // above it, packing b 
 constexpr std::int64_t kTileRows = 96;                   // 16 blocks of 6
 constexpr std::int64_t kPackedBytes = 4 << 20;           // of b at a time, shared by all threads
 constexpr std::int64_t kSmallTask = 1 << 18;             // multiply-adds: about 5 microseconds of a core
+constexpr std::int64_t kAloneProduct = 4 * kSmallTask;   // below it, waking other threads costs more than it saves
 constexpr std::int64_t kLargeProduct = 64 * kSmallTask;  // from here on a product feeds all threads by itself
 
 /// Part of k that is packed at a time: a multiple of 256, or all of it.

@@ -10,17 +10,39 @@
 namespace attune::kernels {
 
 constexpr std::int64_t kRangeElements = 16384;  // some microseconds of work: large against handing out a task
+constexpr std::int64_t kAloneElements = 4 * kRangeElements;  // up to here waking other threads costs more than it saves
 
-/// f(begin, end) over ranges of 0 .. n-1. cost: of one element, relative to an addition.
+/// f(part) for all parts: on this thread if `alone`, else on the pool.
 template <class F>
-void over_elements(std::int64_t n, F&& f, std::int64_t cost = 1) {
-  parallel_ranges(n, kRangeElements / cost, f);
+void for_parts(std::int64_t parts, bool alone, F&& f) {
+  if (alone) {
+    for (std::int64_t i = 0; i < parts; ++i) f(i);
+  } else {
+    parallel_for(parts, f);
+  }
 }
 
-/// f(first row, last row + 1).
+/// f(begin, end) over ranges of 0 .. n-1; one call where the work is small. cost: of one element, relative to an
+/// addition.
+template <class F>
+void over_elements(std::int64_t n, F&& f, std::int64_t cost = 1) {
+  if (n <= 0) return;
+  if (n * cost <= kAloneElements) {
+    f(std::int64_t(0), n);
+  } else {
+    parallel_ranges(n, kRangeElements / cost, f);
+  }
+}
+
+/// f(first row, last row + 1), likewise. A row counts as `width` elements.
 template <class F>
 void over_rows(std::int64_t rows, std::int64_t width, F&& f) {
-  parallel_ranges(rows, std::max<std::int64_t>(1, kRangeElements / std::max<std::int64_t>(1, width)), f);
+  if (rows <= 0) return;
+  if (rows * width <= kAloneElements) {
+    f(std::int64_t(0), rows);
+  } else {
+    parallel_ranges(rows, std::max<std::int64_t>(1, kRangeElements / width), f);
+  }
 }
 
 /// The sum of f(begin, end) over fixed ranges, added in order.
@@ -29,7 +51,7 @@ double sum_over_ranges(std::int64_t n, F&& f) {
   const std::int64_t parts = (n + kRangeElements - 1) / kRangeElements;
   if (parts <= 1) return n > 0 ? f(std::int64_t(0), n) : 0.0;
   std::vector<double> part(static_cast<std::size_t>(parts));
-  parallel_for(parts, [&](std::int64_t i) {
+  for_parts(parts, n <= kAloneElements, [&](std::int64_t i) {
     part[std::size_t(i)] = f(i * kRangeElements, std::min(n, (i + 1) * kRangeElements));
   });
   double total = 0;
@@ -55,7 +77,7 @@ void sum_over_row_blocks(std::int64_t rows, std::int64_t width, T* y, bool accum
   const std::int64_t grain = std::max(least, (rows + 63) / 64), blocks = (rows + grain - 1) / grain;
   if (blocks == 0) return;
   T* partial = scratch<T, Partials>(std::size_t(blocks * width));
-  parallel_for(blocks, [&](std::int64_t i) {
+  for_parts(blocks, rows * width <= kAloneElements, [&](std::int64_t i) {
     T* mine = partial + i * width;
     std::fill(mine, mine + width, T(0));
     f(i * grain, std::min(rows, (i + 1) * grain), mine);

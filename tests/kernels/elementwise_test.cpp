@@ -147,7 +147,7 @@ TYPED_TEST(ElementwiseTest, EmbeddingAndItsGradient) {
 
 TYPED_TEST(ElementwiseTest, EqualBitsForAnyThreads) {
   using T = TypeParam;
-  const std::int64_t rows = 900, width = 70;
+  const std::int64_t rows = 1900, width = 70;
   const auto x = random_numbers<T>(rows * width, 1);
   std::vector<std::int32_t> ids(std::size_t(rows), 0);
   for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = std::int32_t(i * i % 13);

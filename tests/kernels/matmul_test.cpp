@@ -171,7 +171,7 @@ TYPED_TEST(MatmulTest, BatchesAreSingleProducts) {
 
 TYPED_TEST(MatmulTest, EqualBitsForAnyThreads) {
   // A transposed a with a long sum, as for a weight's gradient, and a wide forward.
-  for (const auto& [m, n, k, ta, tb] : {std::array{64, 70, 700, 1, 0}, {150, 300, 40, 0, 1}, {4, 500, 300, 0, 1}}) {
+  for (const auto& [m, n, k, ta, tb] : {std::array{130, 70, 700, 1, 0}, {150, 700, 40, 0, 1}, {8, 900, 300, 0, 1}}) {
     const auto a = random_numbers<TypeParam>(m * k, 1), b = random_numbers<TypeParam>(n * k, 2);
     expect_equal_bits_for_any_threads([&, m = m, n = n, k = k, ta = ta, tb = tb] {
       std::vector<TypeParam> c(std::size_t(m * n));

@@ -125,7 +125,7 @@ TYPED_TEST(UpdateTest, Clamp) {
 
 TYPED_TEST(UpdateTest, EqualBitsForAnyThreads) {
   using T = TypeParam;
-  const std::int64_t n = 60001;
+  const std::int64_t n = 100001;
   const auto grad = random_numbers<T>(n, 1);
   expect_equal_bits_for_any_threads([&] {
     std::vector<T> w = random_numbers<T>(n, 2), m(w.size()), v(w.size()), update(w.size());
