@@ -180,6 +180,16 @@ TEST(Tape, AFailingBackwardLeavesNothingBehind) {
   EXPECT_EQ(x.grad().to_vector(), (Numbers{2, 2}));
 }
 
+TEST(Tape, GradientsPassConversions) {
+  Tensor x = Tensor::from({2, 3}, {2}).requires_grad();
+  const Tensor wide = x.to(DType::float64);
+  sum(mul(wide, wide)).backward();
+  EXPECT_EQ(x.grad().dtype(), DType::float32);
+  EXPECT_EQ(x.grad().to_vector(), (Numbers{4, 6}));
+  EXPECT_THROW(x.to(DType::bfloat16), Error);  // storage: no gradient passes
+  EXPECT_EQ(x.detach().to(DType::bfloat16).to_vector(), (Numbers{2, 3}));
+}
+
 TEST(Tape, LongChainsNeedNoStack) {
   Tensor x = Tensor::from({1}, {1}).requires_grad();
   {

@@ -8,6 +8,7 @@
 #include "attune/attention/normalize/all.hpp"
 #include "attune/attention/position/all.hpp"
 #include "attune/attention/score/all.hpp"
+#include "attune/autograd/memory.hpp"
 #include "attune/autograd/ops/all.hpp"
 #include "attune/autograd/tape.hpp"
 #include "attune/base/error.hpp"
@@ -281,6 +282,22 @@ TEST(Transformer, TellsItsAttention) {
   EXPECT_EQ(seen_decoder[0].self.statistics.entropy.size(), 2u);
   TransformerOptions none = small(NormPlace::none);
   EXPECT_THROW(TransformerEncoder{none}, Error);
+}
+
+TEST(Transformer, AsksNothingOfTheSystemAfterTheFirstSteps) {
+  TransformerEncoder encoder(small(NormPlace::pre));
+  const FlatParameters flat = flatten(encoder.parameters());
+  const Tensor x = normal({4, 6, 8}, 1, DType::float32);
+  std::int64_t requests = 0, in_use = 0;
+  for (int step = 0; step < 6; ++step) {
+    Tensor gradients = flat.gradients;
+    gradients.fill(0);
+    const Tensor y = encoder(x);
+    sum(mul(y, y)).backward();
+    if (step == 2) requests = memory_use().system_requests, in_use = memory_use().in_use;
+  }
+  EXPECT_EQ(memory_use().system_requests, requests);
+  EXPECT_LE(memory_use().in_use, in_use);
 }
 
 TEST(Transformer, HasEqualBitsForAnyThreads) {
