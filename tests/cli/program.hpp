@@ -36,9 +36,9 @@ class Program {
   Program(const std::filesystem::path& folder, std::vector<std::string> arguments, const std::string& input = "",
           const std::string& out = "")
       : folder_(folder) {
-    std::ofstream(folder_ / "in") << input;
-    const std::string program = ATTUNE_BINARY_DIR "/attune", in = folder_ / "in", err = folder_ / "err",
-                      standard_out = out.empty() ? std::string(folder_ / "out") : out;
+    std::ofstream(folder_ / "said.in") << input;
+    const std::string program = ATTUNE_BINARY_DIR "/attune", in = folder_ / "said.in", err = folder_ / "said.err",
+                      standard_out = out.empty() ? std::string(folder_ / "said.out") : out;
     std::vector<char*> argv = {const_cast<char*>("attune")};
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
@@ -64,8 +64,8 @@ class Program {
   Outcome wait() {
     if (!over_) waitpid(process_, &status_, 0);
     over_ = true;
-    return {WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_), content(folder_ / "out"),
-            content(folder_ / "err")};
+    return {WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_), content(folder_ / "said.out"),
+            content(folder_ / "said.err")};
   }
 
  private:

@@ -65,8 +65,12 @@ class Run : public testing::Test {
 };
 
 TEST_F(Run, LearnsAndTranslates) {
-  const RunResult result = start_run(config(150), out_ / "run", "unused");
-  EXPECT_EQ(result.step, 150);
+  RunConfig learnable = config(200);
+  learnable.model.dropout = learnable.model.attention_dropout = 0;
+  learnable.train.label_smoothing = 0;
+  learnable.optimizer.learning_rate = 1e-2;
+  const RunResult result = start_run(learnable, out_ / "run", "unused");
+  EXPECT_EQ(result.step, 200);
   EXPECT_FALSE(result.interrupted);
   EXPECT_EQ(result.refused, 0);
   EXPECT_GT(result.tokens_per_second, 0);
