@@ -5,6 +5,22 @@
 
 namespace attune::kernels {
 
+/// What does not change over the tiles of one head.
+struct Dropped {
+  std::uint64_t seed;
+  std::uint32_t batch, head;
+  std::uint32_t threshold;
+  std::uint64_t key[14];  // of the seven rounds, in memory: a broadcast from there costs nothing in an xor
+
+  Dropped(std::uint64_t s, int b, int h, std::uint32_t t)
+      : seed(s), batch(std::uint32_t(b)), head(std::uint32_t(h)), threshold(t) {
+    for (std::uint32_t round = 0; round < 7; ++round) {
+      key[2 * round] = std::uint32_t(std::uint32_t(seed) + round * 0x9E3779B9u);
+      key[2 * round + 1] = std::uint32_t(std::uint32_t(seed >> 32) + round * 0xBB67AE85u);
+    }
+  }
+};
+
 /// x [keys][queries], rows `stride` apart: x[j][i] becomes x[j][i] * (65536 / threshold) where the pair
 /// (query0 + i, key0 + j) of (seed, batch, head) is kept, else 0 (by selection: a NaN that is dropped is gone).
 /// threshold 1 .. 65536; at 65536 nothing is dropped.

@@ -3,6 +3,7 @@
 //   forward   S = scale * K Q^T [keys][queries],  P = exp(S - max),  out = (V^T P / sum)^T,  lse = max + log(sum)
 //   backward  P = exp(S - lse),  dP = V dout^T,  dS = P (dP - delta),  delta = rowsum(dout * out) - dlse,
 //             dV += P dout,  dK += scale * dS Q,  dQ += scale * dS^T K
+//   dropout   P of out and dV, and dP, are multiplied by 65536 / threshold where kept, else 0; sums and lse are not
 //
 // FlashAttention-2 (arXiv:2307.08691) for the order of the tiles, turned so that queries lie in the vector lanes: the
 // softmax's statistics need no horizontal sums, and K and V are read where they lie. P is kept in powers of two:
@@ -15,6 +16,13 @@
 #include <cstdint>
 
 namespace attune::kernels {
+
+/// Dropout of the weights; none at threshold 65536. See attention/dropout.hpp.
+struct PlainDropout {
+  std::uint32_t threshold = 65536;
+  std::uint64_t seed = 0;
+  int batch = 0, head = 0, query = 0;  // of the call's first row
+};
 
 /// One block of queries of one head against all keys of its key head. Rows are contiguous; strides are in elements
 /// from row to row. queries <= plain_block_queries().
@@ -36,6 +44,7 @@ struct PlainForward {
   T scale = 1;
   bool causal = false;
   int position = 0;  // causal: row i sees key j iff j <= position + i; may be negative
+  PlainDropout dropout;
 };
 
 /// One (batch, key head): all its query heads, whole sequences. Gradients are added to (+=); null is not computed.
@@ -63,7 +72,8 @@ struct PlainBackward {
   int group = 1, num_queries = 0, num_keys = 0, head_dim = 0, value_dim = 0;
   T scale = 1;
   bool causal = false;
-  int position = 0;  // as in PlainForward, of row 0 of every head
+  int position = 0;      // as in PlainForward, of row 0 of every head
+  PlainDropout dropout;  // of the first head and row
 };
 
 /// Most queries that one call of plain_forward takes; whole blocks run fastest. Depends on the target and the widths.

@@ -21,6 +21,7 @@
 
 #include "hwy/foreach_target.h"
 
+#include "kernels/dropout-inl.h"
 #include "kernels/plain-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -30,7 +31,9 @@ namespace attune::kernels::HWY_NAMESPACE {
 template <class T>
 struct BackwardBlock {
   const PlainBackward<T>& in;
-  int queries = 0, width = 0;                 // width: rounded up to whole vectors
+  int queries = 0, width = 0;  // width: rounded up to whole vectors
+  Dropped dropped;
+  int first_query = 0;                        // row 0 in dropout's counter
   int position = 0;                           // row i sees key j iff j <= position + i, where causal
   const T *query = nullptr, *dout = nullptr;  // the block's rows where they lie
   T* dquery = nullptr;
@@ -72,6 +75,14 @@ HWY_INLINE void differentiate_visible(const BackwardBlock<T>& b, int first, int 
   }
 }
 
+/// Drops what was dropped in the forward from keys first .. last-1 of a tile at `key`, queries from `lane` on.
+template <class T>
+HWY_INLINE void drop_again(const BackwardBlock<T>& b, T* x, int key, int first, int last, int lane) {
+  if (b.dropped.threshold < 65536)
+    drop_tile(x + std::ptrdiff_t(first) * b.width + lane, b.width, b.dropped, b.first_query + lane, b.width - lane,
+              key + first, last - first);
+}
+
 /// Recomputes S and dP of keys first .. last-1 of the tile at `key`, for the queries from `lane` on.
 template <class T>
 HWY_INLINE void logits_and_dprobs(const BackwardBlock<T>& b, int key, int first, int last, int lane) {
@@ -81,6 +92,7 @@ HWY_INLINE void logits_and_dprobs(const BackwardBlock<T>& b, int key, int first,
                                 in.key_stride, 1, b.queries_t + lane, b.width, b.probs + row, b.width);
   product_into<Into::overwrite>(last - first, b.width - lane, in.value_dim, in.value + (key + first) * in.value_stride,
                                 in.value_stride, 1, b.dout_t + lane, b.width, b.dlogits + row, b.width);
+  drop_again(b, b.dlogits, key, first, last, lane);
 }
 
 /// dV += P dout and dK += dS Q for keys first .. last-1 of the tile, from the queries from `lane` on.
@@ -140,6 +152,7 @@ HWY_INLINE void partial_tile(const BackwardBlock<T>& b, int key, int keys) {
     const int j1 = std::min(keys, j0 + kStrip), lane = strip_lane(from + j0);
     logits_and_dprobs(b, key, j0, j1, lane);
     differentiate_visible(b, j0, j1, from, lane);
+    drop_again(b, b.probs, key, j0, j1, lane);
     if (finite) add_key_gradients(b, key, j0, j1, lane);
   }
   if (!finite) return add_visible_gradients(b, key, keys, from);
@@ -159,7 +172,7 @@ HWY_INLINE T dot(const T* x, const T* y, int n) {
 
 template <class T>
 HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* workspace) {
-  BackwardBlock<T> b{in};
+  BackwardBlock<T> b{.in = in, .dropped = {in.dropout.seed, in.dropout.batch, in.dropout.head, in.dropout.threshold}};
   const int most = plan.queries;
   b.queries_t = workspace;
   b.dout_t = b.queries_t + std::ptrdiff_t(in.head_dim) * most;
@@ -171,6 +184,7 @@ HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* wo
   const T scale2 = T(double(in.scale) * kLog2E);
 
   for (int head = 0; head < in.group; ++head) {
+    b.dropped.head = std::uint32_t(in.dropout.head + head);
     const T* query = in.query + head * in.query_head;
     const T* dout = in.dout + head * in.dout_head;
     const T* out = in.out + head * in.out_head;
@@ -188,6 +202,7 @@ HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* wo
         b.queries = int(std::min<std::int64_t>(plan.queries, in.num_queries - q));
         b.width = whole_vectors<T>(b.queries);
         b.position = in.position + int(q);
+        b.first_query = in.dropout.query + int(q);
         b.query = query + q * in.query_stride;
         b.dout = dout + q * in.dout_stride;
         b.dquery = in.dquery ? in.dquery + head * in.dquery_head + q * in.dquery_stride : nullptr;
@@ -209,6 +224,7 @@ HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* wo
           const int keys = std::min(plan.keys, visible.full - key);
           logits_and_dprobs(b, key, 0, keys, 0);
           differentiate(b, keys);
+          drop_again(b, b.probs, key, 0, keys, 0);
           add_key_gradients(b, key, 0, keys, 0);
           add_query_gradients(b, key, keys, 0, b.queries);
           key += keys;

@@ -14,6 +14,7 @@
 
 #include "hwy/foreach_target.h"
 
+#include "kernels/dropout-inl.h"
 #include "kernels/plain-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -24,16 +25,17 @@ namespace attune::kernels::HWY_NAMESPACE {
 template <class T>
 struct ForwardBlock {
   const PlainForward<T>& in;
-  int width;
-  T* queries;  // [head_dim][width], times scale * log2(e)
-  T* weights;  // [tile keys][width]
-  T* out;      // [value_dim][width], not yet divided by the sums
-  T* maximum;  // [width] of the logits so far, in powers of two
-  T* next;     // [width] with the present tile
-  T* factor;   // [width] 2^(maximum - next)
-  T* sum;      // [width] of 2^(logit - maximum)
-  T* first;    // [width] of 2^(logit - maximum) (logit - maximum); null unless the caller asks for moments
-  T* second;   // [width] the same with the square
+  int width = 0;
+  T* queries = nullptr;  // [head_dim][width], times scale * log2(e)
+  T* weights = nullptr;  // [tile keys][width]
+  T* out = nullptr;      // [value_dim][width], not yet divided by the sums
+  T* maximum = nullptr;  // [width] of the logits so far, in powers of two
+  T* next = nullptr;     // [width] with the present tile
+  T* factor = nullptr;   // [width] 2^(maximum - next)
+  T* sum = nullptr;      // [width] of 2^(logit - maximum)
+  T* first = nullptr;    // [width] of 2^(logit - maximum) (logit - maximum); null unless the caller asks for moments
+  T* second = nullptr;   // [width] the same with the square
+  Dropped dropped;
 };
 
 /// Brings the moments of lanes first .. last-1 to the new maximum and adds the tile's, before its logits become
@@ -97,6 +99,13 @@ HWY_INLINE void exponentiate(const ForwardBlock<T>& b, int keys, int first, int 
   columns(std::integral_constant<int, 1>());
 }
 
+/// Dropout of the weights of lanes first .. last-1, once their sums are taken.
+template <class T>
+HWY_INLINE void drop_weights(const ForwardBlock<T>& b, int key, int keys, int first, int last) {
+  if (b.dropped.threshold < 65536)
+    drop_tile(b.weights + first, b.width, b.dropped, b.in.dropout.query + first, last - first, key, keys);
+}
+
 /// Keys that every query of the block sees.
 template <class T>
 HWY_INLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool first) {
@@ -107,6 +116,7 @@ HWY_INLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool firs
   product_into<Into::maximum>(keys, b.width, in.head_dim, k, in.key_stride, 1, b.queries, b.width, b.weights, b.width,
                               b.next);
   exponentiate(b, keys, 0, b.width);
+  drop_weights(b, key, keys, 0, b.width);
   if (first) {
     product_into<Into::overwrite>(in.value_dim, b.width, keys, v, 1, in.value_stride, b.weights, b.width, b.out,
                                   b.width);
@@ -149,6 +159,7 @@ HWY_INLINE void partial_tile(const ForwardBlock<T>& b, int key, int keys) {
     const int last = std::min(b.width, lane + kStrip);
     const int seen = std::min(keys, lane + kStrip - from);  // by the strip's last query
     exponentiate(b, seen, lane, last);
+    drop_weights(b, key, seen, lane, last);
     if (finite) {
       product_into<Into::rescale>(in.value_dim, last - lane, seen, v, 1, in.value_stride, b.weights + lane, b.width,
                                   b.out + lane, b.width, b.factor + lane);
@@ -169,7 +180,8 @@ template <class T>
 HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* workspace) {
   constexpr int kL = kLaneCount<T>;
   const int width = whole_vectors<T>(in.queries);
-  ForwardBlock<T> b{in, width, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+  ForwardBlock<T> b{
+      .in = in, .width = width, .dropped = {in.dropout.seed, in.dropout.batch, in.dropout.head, in.dropout.threshold}};
   b.queries = workspace;
   b.weights = b.queries + std::ptrdiff_t(in.head_dim) * width;
   b.out = b.weights + std::ptrdiff_t(plan.keys) * width;

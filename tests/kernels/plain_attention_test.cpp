@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "attune/attention/dropout.hpp"
 #include "attune/base/rng.hpp"
 #include "kernels/denormals.hpp"
 
@@ -20,6 +21,7 @@ struct Case {
   int group = 1, queries = 1, keys = 1, head_dim = 1, value_dim = 1;
   bool causal = false;
   int position = 0;
+  double dropout = 0;
   double size = 1;  // of queries and keys: how peaked the rows are
   std::string text() const {
     return std::to_string(group) + " x " + std::to_string(queries) + " x " + std::to_string(keys) + ", D " +
@@ -35,6 +37,14 @@ struct Problem {
   std::vector<T> query, key, value, dout, dlse, out, lse, dquery, dkey, dvalue;
   double scale;
   bool sees(int i, int j) const { return !c.causal || j <= c.position + i; }
+  /// What dropout multiplies the weight of row `row` of all heads with.
+  double factor(int row, int j) const {
+    const std::uint32_t t = dropout_threshold(c.dropout);
+    return kept(99, 3, std::uint32_t(5 + row / c.queries), std::uint32_t(7 + row % c.queries), std::uint32_t(j), t)
+               ? dropout_scale(t)
+               : 0;
+  }
+  PlainDropout dropout(int head, int query) const { return {dropout_threshold(c.dropout), 99, 3, 5 + head, 7 + query}; }
 };
 
 template <class T>
@@ -91,16 +101,18 @@ double reference(Problem<double>& p) {
     for (int j = 0; j < c.keys; ++j) {
       if (!p.sees(i, j)) continue;
       prob[std::size_t(j)] /= sum;
-      for (int d = 0; d < c.value_dim; ++d) out[d] += prob[std::size_t(j)] * p.value[std::size_t(j * c.value_dim + d)];
+      for (int d = 0; d < c.value_dim; ++d)
+        out[d] += p.factor(row, j) * prob[std::size_t(j)] * p.value[std::size_t(j * c.value_dim + d)];
     }
     for (int d = 0; d < c.value_dim; ++d) delta += out[d] * g[d];
     if (!p.dlse.empty()) delta -= p.dlse[std::size_t(row)];
     for (int j = 0; j < c.keys; ++j) {
       if (!p.sees(i, j)) continue;
       double dp = 0;
+      const double factor = p.factor(row, j);
       for (int d = 0; d < c.value_dim; ++d) {
-        dp += g[d] * p.value[std::size_t(j * c.value_dim + d)];
-        p.dvalue[std::size_t(j * c.value_dim + d)] += prob[std::size_t(j)] * g[d];
+        dp += factor * g[d] * p.value[std::size_t(j * c.value_dim + d)];
+        p.dvalue[std::size_t(j * c.value_dim + d)] += factor * prob[std::size_t(j)] * g[d];
       }
       const double ds = p.scale * prob[std::size_t(j)] * (dp - delta);
       for (int d = 0; d < c.head_dim; ++d) {
@@ -147,7 +159,8 @@ void run_forward(Problem<T>& p) {
                      .value_dim = c.value_dim,
                      .scale = T(p.scale),
                      .causal = c.causal,
-                     .position = c.position + i},
+                     .position = c.position + i,
+                     .dropout = p.dropout(h, i)},
                     workspace.begin());
     }
   }
@@ -189,7 +202,8 @@ void run_backward(Problem<T>& p) {
                   .value_dim = c.value_dim,
                   .scale = T(p.scale),
                   .causal = c.causal,
-                  .position = c.position},
+                  .position = c.position,
+                  .dropout = p.dropout(0, 0)},
                  workspace.begin());
   EXPECT_FALSE(workspace.overrun());
 }
@@ -268,6 +282,19 @@ TYPED_TEST(PlainAttention, EveryShapeOfTheDiagonal) {
 TYPED_TEST(PlainAttention, SharedKeyHeadsAndGradientOfLse) {
   check<TypeParam>({.group = 4, .queries = 70, .keys = 70, .head_dim = 32, .value_dim = 32, .causal = true}, true);
   check<TypeParam>({.group = 3, .queries = 20, .keys = 530, .head_dim = 16, .value_dim = 16}, true);
+}
+
+TYPED_TEST(PlainAttention, Dropout) {
+  check<TypeParam>({.queries = 70, .keys = 300, .head_dim = 16, .value_dim = 24, .dropout = 0.1});
+  check<TypeParam>({.group = 3,
+                    .queries = 100,
+                    .keys = 131,
+                    .head_dim = 16,
+                    .value_dim = 24,
+                    .causal = true,
+                    .position = 30,
+                    .dropout = 0.5},
+                   true);
 }
 
 TYPED_TEST(PlainAttention, PeakedRows) {
