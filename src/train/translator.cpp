@@ -5,6 +5,7 @@
 
 #include "attune/base/error.hpp"
 #include "attune/train/batches.hpp"
+#include "train/unicode.hpp"
 
 namespace attune::train {
 namespace {
@@ -32,7 +33,11 @@ Translator::Translator(std::shared_ptr<models::Seq2SeqTransformer> model, Tokeni
 std::vector<Translation> Translator::translate(std::span<const std::string> sources,
                                                const TranslateOptions& options) const {
   std::vector<SentencePair> pairs;
-  for (const std::string& source : sources) pairs.push_back({source, ""});
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    if (unicode::first_invalid(sources[i]) >= 0)
+      fail("Translator::translate", "sentences in UTF-8", fmt::format("sentence {} holds other bytes", i + 1));
+    pairs.push_back({sources[i], ""});
+  }
   const std::vector<TokenPair> all = encode_pairs(tokenizer_, pairs);
   std::vector<TokenPair> tokens;         // of sentences that have any
   std::vector<std::size_t> sentence_of;  // [tokens] index in sources
