@@ -60,7 +60,6 @@ class BackwardTask {
     Area block = k_.head;
     block.query = q;
     block.queries = n_ = std::min(p_->tile_queries, s_->num_queries - q);
-    query_ = q;
     const std::size_t row = (std::size_t(block.batch) * s_->num_heads + block.head) * s_->num_queries + q;
     k_.map_queries(block, queries_);
     dout_ = in_->dout.matrix(block.batch, block.head, q, n_, s_->value_dim);
@@ -68,7 +67,7 @@ class BackwardTask {
     dout_lanes_.resize(std::size_t(s_->value_dim) * kLanes);
     transpose_rows(dout_, dout_lanes_.data(), kLanes);
     dlanes_.assign(queries_.lanes.size(), T(0));
-    clean_ = all_finite(queries_.out) && all_finite(dout_);
+    find_bad_queries();
 
     // Row numbers. A row that sees no key keeps 0 everywhere, and so do its gradients.
     Rows<T> r = k_.row_numbers(n_, false);
@@ -92,12 +91,7 @@ class BackwardTask {
     auto pass = [&](bool sweep) {
       k_.each_tile(block, [&](const Area& a, bool partial) {
         k_.see(a, partial, seen, used_keys_.data());
-        const bool cut = partial && !(clean_ && all_finite(key_rows_.part(a.key, a.keys)) &&
-                                      all_finite(values_.part(a.key, a.keys)));
-        if (cut)
-          Task<T>::each_run(a, k_.bits.data(), [&](const Area& run) { tile(run, nullptr, r, sweep); });
-        else
-          tile(a, partial ? k_.bits.data() : nullptr, r, sweep);
+        tile(a, partial ? k_.bits.data() : nullptr, r, sweep);
       });
     };
     if (p_->normalizer.stage->sweeps()) pass(true);
@@ -114,43 +108,112 @@ class BackwardTask {
                  dquery, used_queries_);
   }
 
-  /// A tile that is visible throughout (bits null), or partial and finite.
-  void tile(const Area& a, const std::uint64_t* bits, const Rows<T>& r, bool sweep) {
-    const int i0 = a.query - query_, width = queries_.out.cols;
+  /// One tile; bits: null if it is visible throughout.
+  void tile(const Area& a, const std::uint64_t* bits, Rows<T>& r, bool sweep) {
     Tile<T> x{k_.x.data(), kLanes, a}, dp{k_.dp.data(), kLanes, a};
-    Rows<T> part = r.at(i0, a.queries);
-    const Features<T> f{{queries_.lanes.data() + i0, width, a.queries, kLanes},
-                        queries_.out.part(i0, a.queries),
-                        key_rows_.part(a.key, a.keys)};
-    k_.score(f, x);
+    k_.score(features(a, queries_.lanes.data(), queries_.out, key_rows_.part(a.key, a.keys)), x);
     k_.biases(x);
-    if (bits) hide_tile(x, bits);
     // dprobs = value dout^T
     for (int j = 0; j < a.keys; ++j) std::fill(dp[j], dp[j] + a.queries, T(0));
     const Matrix<const T> v = values_.part(a.key, a.keys);
-    add_product(a.keys, a.queries, s_->value_dim, v.data, v.stride, 1, static_cast<const T*>(dout_lanes_.data() + i0),
+    add_product(a.keys, a.queries, s_->value_dim, v.data, v.stride, 1, static_cast<const T*>(dout_lanes_.data()),
                 kLanes, dp.data, kLanes);
+    if (bits) {
+      hide_tile(x, bits);
+      clear_tile(dp, bits);
+    }
     k_.drop(dp);
     auto call = k_.normalizer_call();
     if (sweep) {
-      p_->normalizer.stage->sweep(x, dp, part, call);
+      p_->normalizer.stage->sweep(x, dp, r, call);
       return;
     }
-    p_->normalizer.stage->backward(x, dp, part, call);
-    if (result_->value.data) {  // dvalue += dropped probs . dout
-      k_.drop(x);
-      const Matrix<const T> d = dout_.part(i0, a.queries);
-      add_product(a.keys, s_->value_dim, a.queries, static_cast<const T*>(x.data), kLanes, 1, d.data, d.stride,
-                  dvalue_[a.key], dvalue_.stride);
+    p_->normalizer.stage->backward(x, dp, r, call);
+    if (bits) {  // a row number may be NaN: 0 * NaN
+      clear_tile(x, bits);
+      clear_tile(dp, bits);
     }
+    if (result_->value.data) add_dvalue(x, bits);
     for (std::size_t m = p_->bias.size(); m-- > 0;) {
       Tile<T> save{k_.saved[m].data(), kLanes, a};
+      const bool saves = !k_.saved[m].empty();
+      if (saves && bits) clear_tile(save, bits);
       auto c = k_.bias_call(m);
-      p_->bias[m].stage->backward(k_.saved[m].empty() ? nullptr : &save, dp, c);
+      p_->bias[m].stage->backward(saves ? &save : nullptr, dp, c);
     }
-    auto c = k_.score_call();
-    p_->score.stage->backward(f, dp, {{dlanes_.data() + i0, width, a.queries, kLanes}, dkey_rows_.part(a.key, a.keys)},
-                              c);
+    score_backward(dp, bits);
+  }
+
+  /// dvalue [keys][Dv] += dropped probs . dout.
+  void add_dvalue(Tile<T>& probs, const std::uint64_t* bits) {
+    k_.drop(probs);
+    const Area& a = probs.area;
+    const bool clean = !bits || !bad_queries_;
+    const Matrix<const T>& d = clean ? dout_ : clean_dout_;
+    add_product(a.keys, s_->value_dim, a.queries, static_cast<const T*>(probs.data), kLanes, 1, d.data, d.stride,
+                dvalue_[a.key], dvalue_.stride);
+    for (int j = 0; !clean && j < a.keys; ++j) {
+      for (int i = 0; i < a.queries; ++i) {
+        if (!(bits[j] & bad_queries_ & std::uint64_t(1) << i)) continue;
+        for (int c = 0; c < s_->value_dim; ++c) dvalue_[a.key + j][c] += probs[j][i] * dout_[i][c];
+      }
+    }
+  }
+
+  /// score.backward of one tile. In a partial tile, rows of features that are not finite are kept away from the pairs
+  /// that do not see each other: they enter as zeros with a gradient of 0, which changes no bit of anybody else's sums,
+  /// and the visible pairs they belong to are served one by one.
+  void score_backward(Tile<T>& dx, const std::uint64_t* bits) {
+    const Area& a = dx.area;
+    const Matrix<const T> keys = key_rows_.part(a.key, a.keys);
+    auto call = k_.score_call();
+    const DFeatures<T> df{{dlanes_.data(), queries_.out.cols, a.queries, kLanes}, dkey_rows_.part(a.key, a.keys)};
+    const bool keys_clean = !bits || all_finite(keys);
+    if (keys_clean && (!bits || !bad_queries_)) {
+      p_->score.stage->backward(features(a, queries_.lanes.data(), queries_.out, keys), dx, df, call);
+      return;
+    }
+    const Matrix<const T> clean_keys = without_bad_rows(keys, clean_key_memory_, bad_keys_);
+    for (int j = 0; j < a.keys; ++j) {
+      for (int i = 0; i < a.queries; ++i) {
+        const std::uint64_t lane = std::uint64_t(1) << i;
+        if (!bad_keys_[std::size_t(j)] && !(bad_queries_ & lane)) continue;
+        if (bits[j] & lane) {
+          Area pair = a;
+          pair.key += j, pair.keys = 1, pair.query += i, pair.queries = 1;
+          const int width = queries_.out.cols;
+          p_->score.stage->backward(
+              {{queries_.lanes.data() + i, width, 1, kLanes}, queries_.out.part(i, 1), keys.part(j, 1)},
+              {&dx[j][i], kLanes, pair}, {{dlanes_.data() + i, width, 1, kLanes}, df.key.part(j, 1)}, call);
+        }
+        dx[j][i] = T(0);
+      }
+    }
+    const bool clean = !bad_queries_;
+    p_->score.stage->backward(features(a, clean ? queries_.lanes.data() : clean_lanes_.data(),
+                                       clean ? queries_.out : clean_rows_, clean_keys),
+                              dx, df, call);
+  }
+
+  static Features<T> features(const Area& a, const T* lanes, Matrix<const T> query_rows, Matrix<const T> keys) {
+    return {{lanes, query_rows.cols, a.queries, kLanes}, query_rows, keys};
+  }
+
+  /// Queries of the block whose features or dout are not finite, and copies without them.
+  void find_bad_queries() {
+    bad_queries_ = 0;
+    if (all_finite(queries_.out) && all_finite(dout_)) return;
+    clean_rows_ = without_bad_rows(queries_.out, clean_row_memory_, bad_keys_);
+    for (int i = 0; i < n_; ++i) bad_queries_ |= std::uint64_t(bad_keys_[std::size_t(i)] != 0) << i;
+    clean_dout_ = without_bad_rows(dout_, clean_dout_memory_, bad_keys_);
+    for (int i = 0; i < n_; ++i) bad_queries_ |= std::uint64_t(bad_keys_[std::size_t(i)] != 0) << i;
+    for (int i = 0; i < n_; ++i) {  // bad in one, 0 in both
+      if (!(bad_queries_ >> i & 1)) continue;
+      std::fill_n(clean_row_memory_.begin() + std::ptrdiff_t(i) * clean_rows_.cols, clean_rows_.cols, T(0));
+      std::fill_n(clean_dout_memory_.begin() + std::ptrdiff_t(i) * clean_dout_.cols, clean_dout_.cols, T(0));
+    }
+    clean_lanes_.resize(queries_.lanes.size());
+    transpose_rows(clean_rows_, clean_lanes_.data(), kLanes);
   }
 
   /// dfeatures -> din through score and position. Rows that took part in no visible pair are left out: their features
@@ -201,12 +264,13 @@ class BackwardTask {
   const BackwardResult<T>* result_ = nullptr;
   Task<T> k_;
   typename Task<T>::QueryRows queries_;
-  Matrix<const T> key_rows_, values_, dout_;
+  Matrix<const T> key_rows_, values_, dout_, clean_rows_, clean_dout_;
   Matrix<T> dkey_rows_, dvalue_;
-  std::vector<T> dkey_memory_, dquery_memory_, dmid_memory_, dfeature_memory_, dquery_rows_, dlanes_, dout_lanes_;
-  std::vector<char> used_keys_, used_queries_;
-  int n_ = 0, query_ = 0;
-  bool clean_ = true;
+  std::vector<T> dkey_memory_, dquery_memory_, dmid_memory_, dfeature_memory_, dquery_rows_, dlanes_, dout_lanes_,
+      clean_row_memory_, clean_dout_memory_, clean_lanes_, clean_key_memory_;
+  std::vector<char> used_keys_, used_queries_, bad_keys_;
+  std::uint64_t bad_queries_ = 0;
+  int n_ = 0;
 };
 
 /// Tasks whose heads share an in-place gradient run one after the other, in order; chains run side by side.

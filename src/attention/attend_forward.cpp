@@ -31,7 +31,6 @@ class ForwardBlock {
     block.query = query;
     block.queries = std::min(p_->tile_queries, s.num_queries - query);
     n_ = block.queries;
-    query_ = query;
     values_ = p_->value.matrix(b, block.kv_head, 0, s.num_keys, s.value_dim);
     k_.map_queries(block, queries_);
     const Matrix<const T> key_rows = keys.out(b, block.kv_head);
@@ -81,28 +80,27 @@ class ForwardBlock {
   }
 
  private:
-  // out^T [Dv][queries] += value^T weights. Hidden weights are 0, but 0 * NaN is NaN: a partial tile whose values are
-  // not all finite is cut into visible runs.
+  // out^T [Dv][queries] += value^T weights. Hidden weights are 0, but 0 * NaN is NaN: in a partial tile, rows of values
+  // that are not finite enter the product as zeros, which changes no bit for the queries that do not see them, and are
+  // then added for the queries that do.
   void add_value(Tile<T> weights, const std::uint64_t* bits) {
     if (!result_->out.data) return;
     k_.drop(weights);
     const Area& a = weights.area;
     const int dv = p_->shape.value_dim;
-    const Matrix<const T> v = values_.part(a.key, a.keys);
-    if (bits && !all_finite(v)) {
-      Task<T>::each_run(a, bits, [&](const Area& run) {
-        const int first = run.query - query_;
-        const T* row = values_[run.key];
-        for (int d = 0; d < dv; ++d) {
-          for (int i = first; i < first + run.queries; ++i) {
-            out_[std::size_t(d) * kLanes + i] += row[d] * weights[run.key - a.key][i];
-          }
-        }
-      });
-      return;
-    }
+    const Matrix<const T> values = values_.part(a.key, a.keys);
+    const bool clean = !bits || all_finite(values);
+    const Matrix<const T> v = clean ? values : without_bad_rows(values, clean_values_, bad_);
     add_product(dv, n_, a.keys, v.data, 1, v.stride, static_cast<const T*>(weights.data), weights.stride, out_.data(),
                 kLanes);
+    for (int j = 0; !clean && j < a.keys; ++j) {
+      if (!bad_[std::size_t(j)]) continue;
+      for (int d = 0; d < dv; ++d) {
+        for (int i = 0; i < n_; ++i) {
+          if (bits[j] >> i & 1) out_[std::size_t(d) * kLanes + i] += values[j][d] * weights[j][i];
+        }
+      }
+    }
   }
 
   void write(const Area& block, const Rows<T>& r) {
@@ -172,10 +170,11 @@ class ForwardBlock {
   typename Task<T>::QueryRows queries_;
   Matrix<const T> values_;
   std::vector<T> out_;  // [Dv][kLanes]
-  std::vector<T> strip_;
+  std::vector<T> strip_, clean_values_;
+  std::vector<char> bad_;
   std::vector<std::uint64_t> strip_bits_;
   std::vector<std::pair<Area, bool>> strip_tiles_;
-  int n_ = 0, query_ = 0;
+  int n_ = 0;
   std::uint64_t seen_ = 0;
   T largest_score_[kLanes] = {}, largest_logit_[kLanes] = {};
   int visible_[kLanes] = {};

@@ -1,8 +1,10 @@
 // The small steps of the tile loops over any scalar: float and double go to the SIMD kernels, duals through plain
 // loops.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
+#include <vector>
 
 #include "attune/attention/dropout.hpp"
 #include "attune/attention/tile.hpp"
@@ -49,6 +51,19 @@ void hide_tile(Tile<T>& x, const std::uint64_t* bits) {
     }
   }
 }
+/// 0 where bit i of bits[j] is 0, by selection: a hidden NaN is gone.
+template <class T>
+void clear_tile(Tile<T>& x, const std::uint64_t* bits) {
+  if constexpr (kHasKernel<T>) {
+    kernels::hide(x.data, x.stride, x.area.queries, x.area.keys, bits, T(0));
+  } else {
+    for (int j = 0; j < x.area.keys; ++j) {
+      for (int i = 0; i < x.area.queries; ++i) {
+        if (!(bits[j] >> i & 1)) x[j][i] = T(0);
+      }
+    }
+  }
+}
 /// x[r][i] *= factor[i].
 template <class T>
 void scale_lanes(T* x, std::ptrdiff_t stride, int rows, int lanes, const T* factor) {
@@ -72,6 +87,21 @@ bool all_finite(Matrix<const T> m) {
     }
     return true;
   }
+}
+/// Copies m with every row that holds a NaN or an infinity replaced by zeros, and tells which rows those are.
+template <class T>
+Matrix<const T> without_bad_rows(Matrix<const T> m, std::vector<T>& memory, std::vector<char>& bad) {
+  if (memory.size() < std::size_t(m.rows) * m.cols) memory.resize(std::size_t(m.rows) * m.cols);
+  bad.assign(std::size_t(m.rows), 0);
+  for (int r = 0; r < m.rows; ++r) {
+    T* to = memory.data() + std::ptrdiff_t(r) * m.cols;
+    bad[std::size_t(r)] = !all_finite(m.part(r, 1));
+    if (bad[std::size_t(r)])
+      std::fill(to, to + m.cols, T(0));
+    else
+      std::copy(m[r], m[r] + m.cols, to);
+  }
+  return {memory.data(), m.rows, m.cols, m.cols};
 }
 /// a . b over n numbers, in one fixed order.
 template <class T>

@@ -174,25 +174,6 @@ class Task {
       if (c != Cover::none) f(a, c == Cover::partial);
     }
   }
-  /// Cuts a partial tile into runs of queries that see one key: how a tile with non-finite numbers is walked, so that
-  /// no hidden pair is ever multiplied.
-  template <class F>
-  static void each_run(const Area& a, const std::uint64_t* seen, F f) {
-    for (int j = a.keys; j-- > 0;) {
-      for (int i = 0, n = 0; i < a.queries; i += n) {
-        const bool on = seen[j] >> i & 1;
-        for (n = 1; i + n < a.queries && bool(seen[j] >> (i + n) & 1) == on; ++n) {
-        }
-        if (!on) continue;
-        Area run = a;
-        run.key += j;
-        run.keys = 1;
-        run.query += i;
-        run.queries = n;
-        f(run);
-      }
-    }
-  }
   /// Notes which rows of the block and, if used is given, which keys take part.
   void see(const Area& a, bool partial, std::uint64_t& seen, char* used) const {
     const std::uint64_t all = ~std::uint64_t(0) >> (kLanes - a.queries);

@@ -105,20 +105,6 @@ struct Rows {
   const T* entropy = nullptr;   // backward, with an incoming gradient of the entropy only: the row's entropy in nats
   const T* dentropy = nullptr;  // and that gradient; both null otherwise
   bool statistics = false;      // forward: accumulate first and second too, without changing a bit of anything else
-  Rows at(int i, int n) const {
-    return {n,
-            max + i,
-            sum + i,
-            first + i,
-            second + i,
-            factor + i,
-            stat + i,
-            delta + i,
-            mass + i,
-            entropy ? entropy + i : nullptr,
-            dentropy ? dentropy + i : nullptr,
-            statistics};
-  }
 };
 
 /// What all contracts share.

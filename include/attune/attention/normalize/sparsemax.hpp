@@ -41,8 +41,10 @@ struct Sparsemax {
       for (int i = 0; i < n; ++i) {
         if (!(support[i] > T(0))) continue;
         const T next = tau[i] + excess[i] / support[i];
-        moved = moved || next > tau[i];
-        tau[i] = next;
+        const bool rises = next > tau[i];
+        moved = moved || rises;
+        // A row that has converged stays as it is, however long the others of its block take: its bits are its own.
+        tau[i] = rises ? next : converged(tau[i], next);
       }
       // On duals one more step after convergence carries the exact tangent.
       if (!moved && last == kMostSteps) last = step + 2;
@@ -94,6 +96,15 @@ struct Sparsemax {
   }
 
  private:
+  template <class T>
+  static T converged(T tau, T) {
+    return tau;
+  }
+  template <class S>
+  static Dual<S> converged(Dual<S> tau, Dual<S> next) {
+    return {tau.v, next.d};
+  }
+
   static constexpr int kMostSteps = 60;  // each but the last removes a key from the support: 5 to 10 in practice
 };
 
