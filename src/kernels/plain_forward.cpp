@@ -10,6 +10,7 @@
 
 #include "kernels/dispatch.hpp"
 #include "kernels/plain_attention.hpp"
+#include "kernels/plain_few.hpp"
 #include "kernels/tile_plan.hpp"
 
 #include "hwy/foreach_target.h"
@@ -247,10 +248,12 @@ HWY_AFTER_NAMESPACE();
 namespace attune::kernels {
 
 void plain_forward(const PlainForward<float>& in, std::byte* workspace) {
+  if (is_few(in)) return plain_few(in, workspace);
   ATTUNE_DISPATCH(plain_forward_f32)
   (in, forward_plan<float>(in.head_dim, in.value_dim, in.causal), reinterpret_cast<float*>(workspace));
 }
 void plain_forward(const PlainForward<double>& in, std::byte* workspace) {
+  if (is_few(in)) return plain_few(in, workspace);
   ATTUNE_DISPATCH(plain_forward_f64)
   (in, forward_plan<double>(in.head_dim, in.value_dim, in.causal), reinterpret_cast<double*>(workspace));
 }
@@ -264,7 +267,7 @@ template int plain_block_queries<double>(int, int, bool);
 
 template <class T>
 std::size_t plain_forward_workspace(int head_dim, int value_dim) {
-  std::size_t most = 0;
+  std::size_t most = plain_few_workspace<T>(value_dim);
   for (bool causal : {false, true}) {
     const TilePlan plan = forward_plan<T>(head_dim, value_dim, causal);
     const std::size_t rows = std::size_t(head_dim) + std::size_t(value_dim) + std::size_t(std::max(plan.keys, 16)) + 6;

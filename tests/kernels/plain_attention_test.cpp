@@ -255,6 +255,76 @@ TYPED_TEST(PlainAttention, Full) {
   check<TypeParam>({.queries = 33, .keys = 1, .head_dim = 16, .value_dim = 16});
 }
 
+TYPED_TEST(PlainAttention, FewQueries) {
+  for (int queries : {1, 2, 3, 4, 7, 8, 9}) {
+    for (int keys : {1, 3, 64, 65, 131, 300})
+      check<TypeParam>({.queries = queries, .keys = keys, .head_dim = 20 + queries, .value_dim = 33});
+  }
+  for (int position : {-1, 0, 1, 70, 200})
+    check<TypeParam>({.keys = 150, .head_dim = 64, .value_dim = 16, .causal = true, .position = position});
+  check<TypeParam>({.queries = 6, .keys = 700, .head_dim = 32, .value_dim = 32, .size = 5});
+}
+
+// Moments against their definition, and out and lse keep their bits when moments are asked for: few rows and many.
+TYPED_TEST(PlainAttention, Moments) {
+  using T = TypeParam;
+  for (const Case& c :
+       {Case{.queries = 5, .keys = 200, .head_dim = 16, .value_dim = 8, .size = 2},
+        Case{.queries = 40, .keys = 300, .head_dim = 16, .value_dim = 8, .causal = true, .size = 2},
+        Case{.queries = 1, .keys = 90, .head_dim = 16, .value_dim = 8, .causal = true, .position = 70}}) {
+    SCOPED_TRACE(c.text());
+    auto p = make<T>(c, false);
+    run_forward(p);
+    const auto expected = make<double>(c, false);
+    Workspace workspace(plain_forward_workspace<T>(c.head_dim, c.value_dim));
+    const std::size_t n = std::size_t(c.queries);
+    std::vector<T> out(p.out.size()), lse(n), largest(n), sum(n), first(n), second(n);
+    plain_forward(PlainForward<T>{.query = p.query.data(),
+                                  .query_stride = c.head_dim,
+                                  .key = p.key.data(),
+                                  .key_stride = c.head_dim,
+                                  .value = p.value.data(),
+                                  .value_stride = c.value_dim,
+                                  .out = out.data(),
+                                  .out_stride = c.value_dim,
+                                  .lse = lse.data(),
+                                  .largest = largest.data(),
+                                  .sum = sum.data(),
+                                  .first = first.data(),
+                                  .second = second.data(),
+                                  .queries = c.queries,
+                                  .num_keys = c.keys,
+                                  .head_dim = c.head_dim,
+                                  .value_dim = c.value_dim,
+                                  .scale = T(p.scale),
+                                  .causal = c.causal,
+                                  .position = c.position},
+                  workspace.begin());
+    EXPECT_EQ(out, p.out);
+    EXPECT_EQ(lse, p.lse);
+    for (int i = 0; i < c.queries; ++i) {
+      std::vector<double> logits;
+      for (int j = 0; j < c.keys; ++j) {
+        if (!p.sees(i, j)) continue;
+        double s = 0;
+        for (int d = 0; d < c.head_dim; ++d)
+          s += expected.query[std::size_t(i * c.head_dim + d)] * expected.key[std::size_t(j * c.head_dim + d)];
+        logits.push_back(s * expected.scale);
+      }
+      const double top = *std::max_element(logits.begin(), logits.end());
+      double moment[3] = {0, 0, 0};
+      for (double x : logits) {
+        for (int k = 0; k < 3; ++k) moment[k] += std::exp(x - top) * std::pow(x - top, k);
+      }
+      const double tolerance = sizeof(T) == 4 ? 3e-5 : 1e-12;
+      EXPECT_NEAR(double(largest[std::size_t(i)]), top, tolerance);
+      EXPECT_NEAR(double(sum[std::size_t(i)]), moment[0], tolerance * moment[0]);
+      EXPECT_NEAR(double(first[std::size_t(i)]), moment[1], tolerance * moment[0]);
+      EXPECT_NEAR(double(second[std::size_t(i)]), moment[2], tolerance * (moment[0] + moment[2]));
+    }
+  }
+}
+
 TYPED_TEST(PlainAttention, WidthsOfNoMultiple) {
   for (int d : {1, 3, 7, 17, 20, 72}) {
     check<TypeParam>({.queries = 37, .keys = 53, .head_dim = d, .value_dim = 2 * d + 1});
