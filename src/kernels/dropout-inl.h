@@ -11,7 +11,7 @@
 
 #include <algorithm>
 
-#include "attune/attention/dropout.hpp"
+#include "attune/base/rng.hpp"
 #include "kernels/dropout.hpp"
 #include "kernels/vector-inl.h"
 
@@ -67,7 +67,7 @@ HWY_INLINE void drop_lanes(T* x, std::ptrdiff_t stride, const Dropped& at, std::
   const hn::RebindToSigned<Lanes<T>> di;
   using U = hn::TFromD<decltype(du)>;
   const auto threshold = hn::BitCast(di, hn::Set(du, U(at.threshold)));
-  const Vec<T> scale = set(T(dropout_scale(at.threshold)));
+  const Vec<T> scale = set(T(65536.0 / at.threshold));
   hn::Vec<decltype(du)> word[4];
   for (int first = key0 / 8 * 8; first < key0 + keys; first += 8) {
     random_words(at, query, std::uint32_t(first) / 8, T(0), word);
@@ -91,7 +91,7 @@ HWY_INLINE void drop_lanes(T* x, std::ptrdiff_t stride, const Dropped& at, std::
 template <class T>
 HWY_INLINE void drop_tile(T* x, std::ptrdiff_t stride, const Dropped& at, int query0, int queries, int key0, int keys) {
 #if HWY_TARGET == HWY_SCALAR
-  const T scale = T(dropout_scale(at.threshold));
+  const T scale = T(65536.0 / at.threshold);
   for (int i = 0; i < queries; ++i) {
     for (int first = key0 / 8 * 8; first < key0 + keys; first += 8) {
       const PhiloxCounter block = philox<7>({std::uint32_t(query0 + i), std::uint32_t(first) / 8, at.head, at.batch},
