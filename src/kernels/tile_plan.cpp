@@ -18,21 +18,18 @@ int multiple(std::int64_t x, int step, int low, int high) {
 
 template <class T>
 TilePlan forward_plan(int head_dim, int value_dim, bool causal) {
+  // 64 queries are four vectors of sixteen floats, the widest block of registers; causal blocks skip what is hidden
+  // themselves, so they need not be narrower. 48 to 256 keys a tile differ by 2 % at a width of 64 and by 4 % at 128.
   (void)causal;
   (void)value_dim;
-  TilePlan plan;
-  plan.queries = 64;
-  plan.keys = head_dim > 64 ? 96 : 128;
-  plan.super_keys = 0;
-  return plan;
+  return {.queries = 64, .keys = head_dim > 64 ? 96 : 128};
 }
 
 template <class T>
 TilePlan backward_plan(int head_dim, int value_dim, bool causal) {
   (void)causal;
-  TilePlan plan;
-  plan.queries = 64;
-  plan.keys = 64;
+  TilePlan plan{.queries = 64, .keys = 64};
+  // Half of the second-level cache for the rows of keys and values and of their gradients.
   const std::int64_t row = std::int64_t(sizeof(T)) * 2 * (head_dim + value_dim);
   plan.super_keys = multiple(cpu_info().l2_bytes / 2 / row, plan.keys, 2 * plan.keys, 8 * plan.keys);
   return plan;
