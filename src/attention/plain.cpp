@@ -92,7 +92,6 @@ std::string why_not_plain(const AttendOptions& o) {
   if (!o.bias.empty()) return "bias " + std::string(o.bias[0].name()) + " changes logits";
   if (!plain_mask(o.mask).fits) return "mask " + std::string(o.mask.name()) + " is neither causal nor padding";
   if (!o.normalizer.as<Softmax>()) return "normalizer " + std::string(o.normalizer.name()) + " is not softmax";
-  if (o.dropout_p > 0) return "dropout changes weights";
   return "";
 }
 bool is_plain(const AttendOptions& o) { return why_not_plain(o).empty(); }
@@ -109,24 +108,31 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
   const bool wanted = result.statistics || result.entropy;
   Moments<T> moments;
   if (wanted) moments.resize(std::size_t(s.batch_size) * s.num_heads * s.num_queries);
+  // Decoding: the heads that share a key head stand as rows of one call, so that keys and values are read once.
+  const bool shared = s.num_queries == 1 && s.group() > 1 && s.group() <= block && !p.drops();
+  const int heads = shared ? s.num_kv_heads : s.num_heads;
   // One head's blocks side by side: threads share its keys in cache. The longest block of a causal head first.
-  parallel_for(std::int64_t(s.batch_size) * s.num_heads * blocks, [&](std::int64_t t) {
+  parallel_for(std::int64_t(s.batch_size) * heads * blocks, [&](std::int64_t t) {
     const kernels::FlushDenormals here;
-    const int q = (blocks - 1 - int(t % blocks)) * block, h = int(t / blocks % s.num_heads),
-              b = int(t / blocks / s.num_heads);
-    const int n = std::min(block, s.num_queries - q), kv = h / s.group(), keys = mask.visible_keys(s, b);
+    const int q = (blocks - 1 - int(t % blocks)) * block, h = int(t / blocks % heads) * (s.num_heads / heads),
+              b = int(t / blocks / heads);
+    const int n = shared ? s.group() : std::min(block, s.num_queries - q), kv = h / s.group();
+    const int position = q + p.offset[std::size_t(b)];
+    int keys = mask.visible_keys(s, b);
+    if (shared && causal) keys = std::clamp(position + 1, 0, keys);
     const Matrix<const T> query = p.query.matrix(b, h, q, n, s.query_dim),
                           key = p.key.matrix(b, kv, 0, keys, s.key_dim),
                           value = p.value.matrix(b, kv, 0, keys, s.value_dim);
     const Matrix<T> out = result.out.matrix(b, h, q, n, s.value_dim);
     kernels::PlainForward<T> call;
-    call.query = query.data, call.query_stride = query.stride;
+    call.query = query.data, call.query_stride = shared ? p.query.head : query.stride;
     call.key = key.data, call.key_stride = key.stride;
     call.value = value.data, call.value_stride = value.stride;
-    call.out = out.data, call.out_stride = out.stride;
+    call.out = out.data, call.out_stride = shared ? result.out.head : out.stride;
     if (result.lse) call.lse = result.lse + (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries + q;
     call.queries = n, call.num_keys = keys, call.head_dim = s.key_dim, call.value_dim = s.value_dim;
-    call.scale = scale, call.causal = causal, call.position = q + p.offset[std::size_t(b)];
+    call.scale = scale, call.causal = causal && !shared, call.position = position;
+    call.dropout = {p.keep_threshold, p.seed, b, h, q};
     if (wanted) {
       const std::ptrdiff_t row = (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries + q;
       call.largest = moments.largest.data() + row, call.sum = moments.sum.data() + row;
@@ -169,6 +175,7 @@ void plain_backward(const Problem<T>& p, const AttendOptions& o, const BackwardI
     call.group = s.group(), call.num_queries = s.num_queries, call.num_keys = mask.visible_keys(s, b);
     call.head_dim = s.key_dim, call.value_dim = s.value_dim, call.scale = scale;
     call.causal = mask.causal, call.position = p.offset[std::size_t(b)];
+    call.dropout = {p.keep_threshold, p.seed, b, h, 0};
     kernels::plain_backward(call, workspace(bytes));
   });
 }
