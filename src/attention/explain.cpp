@@ -65,8 +65,9 @@ Explanation explain(const AttendShape& s, DType dtype, const AttendOptions& o) {
   const std::int64_t block = std::int64_t(kLanes) * (2 * query_width + s.value_dim + 10);
   e.forward_bytes +=
       element * (mapped * key_rows + threads * (tile + block + (whole ? std::int64_t(s.num_keys) * kLanes : 0)));
-  e.backward_bytes += element * (mapped * key_rows + slots * s.batch_size * s.num_heads +
-                                 threads * (tile * (2 + saved) + 3 * block + std::int64_t(s.num_keys) * key_width));
+  e.backward_bytes +=
+      element * (mapped * key_rows + slots * s.batch_size * s.num_heads +
+                 threads * (tile * (2 + saved) + 3 * block + (mapped ? std::int64_t(s.num_keys) * key_width : 0)));
   return e;
 }
 
