@@ -9,6 +9,13 @@
 
 namespace attune {
 
+template struct detail::OfScore<ScaledDot, float>;
+template struct detail::OfScore<ScaledDot, double>;
+template struct detail::OfScore<ScaledDot, Dual<double>>;
+template struct detail::OfNormalizer<Softmax, float>;
+template struct detail::OfNormalizer<Softmax, double>;
+template struct detail::OfNormalizer<Softmax, Dual<double>>;
+
 void detail::add_product(int m, int n, int k, const float* a, std::ptrdiff_t am, std::ptrdiff_t ak, const float* b,
                          std::ptrdiff_t bk, float* c, std::ptrdiff_t cm) {
   kernels::add_product(m, n, k, a, am, ak, b, bk, c, cm);

@@ -19,6 +19,14 @@
 
 namespace attune {
 
+// The stages that every call starts from are compiled once, in the library.
+extern template struct detail::OfScore<ScaledDot, float>;
+extern template struct detail::OfScore<ScaledDot, double>;
+extern template struct detail::OfScore<ScaledDot, Dual<double>>;
+extern template struct detail::OfNormalizer<Softmax, float>;
+extern template struct detail::OfNormalizer<Softmax, double>;
+extern template struct detail::OfNormalizer<Softmax, Dual<double>>;
+
 /// Where query 0 stands among the keys when nothing else is said.
 enum class Alignment : std::uint8_t {
   top_left,     // offset 0: query i at position i
