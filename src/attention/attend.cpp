@@ -8,7 +8,7 @@
 
 #include "attention/call.hpp"
 #include "attention/task.hpp"
-#include "attune/attention/dropout.hpp"
+#include "attune/base/dropout.hpp"
 #include "attune/base/error.hpp"
 
 namespace attune {

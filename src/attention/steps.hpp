@@ -6,8 +6,8 @@
 #include <type_traits>
 #include <vector>
 
-#include "attune/attention/dropout.hpp"
 #include "attune/attention/tile.hpp"
+#include "attune/base/dropout.hpp"
 #include "kernels/dropout.hpp"
 #include "kernels/lanes.hpp"
 

@@ -1,4 +1,4 @@
-// Dropout of tiles in vectors: the bits of attention/dropout.hpp. A 64-bit lane holds one query's counter word in its
+// Dropout of tiles in vectors: the bits of base/dropout.hpp. A 64-bit lane holds one query's counter word in its
 // lower half; what a product leaves in the upper half is ignored by the next product, so a round of Philox costs two
 // multiplications, two shifts and four xors for each vector of queries, and one block of 128 bits serves eight keys.
 // Included once per target.

@@ -17,7 +17,7 @@
 
 namespace attune::kernels {
 
-/// Dropout of the weights; none at threshold 65536. See attention/dropout.hpp.
+/// Dropout of the weights; none at threshold 65536. See base/dropout.hpp.
 struct PlainDropout {
   std::uint32_t threshold = 65536;
   std::uint64_t seed = 0;

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "attune/attention/attention.hpp"
-#include "attune/attention/dropout.hpp"
+#include "attune/base/dropout.hpp"
 #include "attune/base/rng.hpp"
 #include "contract/formula.hpp"
 #include "kernels/reference.hpp"

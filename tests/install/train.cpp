@@ -1,4 +1,5 @@
-// What a user of the installed training library sees: its headers compile and its static library brings its needs along.
+// What a user of the installed training library sees: its headers compile and its static library brings its needs
+// along.
 #include <attune/train/attention_page.hpp>
 #include <cstdio>
 

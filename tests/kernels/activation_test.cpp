@@ -4,7 +4,7 @@
 
 #include <limits>
 
-#include "attune/attention/dropout.hpp"
+#include "attune/base/dropout.hpp"
 #include "kernels/compare.hpp"
 
 namespace attune::kernels {

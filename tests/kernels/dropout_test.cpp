@@ -7,7 +7,7 @@
 #include <limits>
 #include <vector>
 
-#include "attune/attention/dropout.hpp"
+#include "attune/base/dropout.hpp"
 
 namespace attune::kernels {
 namespace {

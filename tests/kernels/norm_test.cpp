@@ -1,7 +1,7 @@
 // Norms against plain loops in float64; gradients against central differences of those loops.
 #include "kernels/norm.hpp"
 
-#include "attune/attention/dropout.hpp"
+#include "attune/base/dropout.hpp"
 #include "kernels/activation.hpp"
 #include "kernels/compare.hpp"
 

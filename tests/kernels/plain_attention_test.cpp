@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "attune/attention/dropout.hpp"
+#include "attune/base/dropout.hpp"
 #include "attune/base/rng.hpp"
 #include "kernels/denormals.hpp"
 

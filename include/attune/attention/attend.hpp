@@ -98,9 +98,9 @@ std::vector<AttendParameter> attend_parameters(const AttendOptions&, const Atten
 /// Computes attention for every query: out = normalize(mask(bias(score(query, key)))) . value.
 ///
 /// Shapes  see AttendInputs and AttendOutputs.
-/// Edge    A query that sees no key gets out = 0 and lse = -infinity. NaN or infinity in what nobody sees changes no bit; in
-///         what only other queries see it never reaches a result (on the plain path it may move the rounding of rows
-///         in the same block, within the bars of exactness).
+/// Edge    A query that sees no key gets out = 0 and lse = -infinity. NaN or infinity in what nobody sees changes no
+///         bit; in what only other queries see it never reaches a result (on the plain path it may move the rounding of
+///         rows in the same block, within the bars of exactness).
 /// Cost    2 * B * H * (visited pairs) * (D + Dv) flops; memory O(tile) per thread, plus mapped rows O(T F) where a
 /// stage
 ///         maps rows, plus float32 copies of half-type inputs.

@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "attune/attention/dropout.hpp"
 #include "attune/autograd/ops/elementwise.hpp"
+#include "attune/base/dropout.hpp"
 #include "autograd/impl.hpp"
 #include "kernels/activation.hpp"
 
