@@ -107,12 +107,12 @@ function(attune_tests)
   endforeach()
 endfunction()
 
-# bench/*_bench.cpp: one program each.
+# bench/*_bench.cpp: one program each, built by name alone (./dev bench): tests do not wait for them.
 function(attune_benchmarks)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*_bench.cpp)
   foreach(source ${sources})
     get_filename_component(name ${source} NAME_WE)
-    add_executable(${name} ${source})
+    add_executable(${name} EXCLUDE_FROM_ALL ${source})
     target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src)
     target_link_libraries(${name} PRIVATE attune attune_flags ${ATTUNE_NEEDS_base} ${ATTUNE_NEEDS_kernels} ${ATTUNE_NEEDS_bench})
   endforeach()
