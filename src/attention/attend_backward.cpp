@@ -317,10 +317,7 @@ void backward(const Problem<T>& problem, const BackwardInputs<T>& inputs, const 
   for (auto& b : p.bias) give_place(b.arrays);
   give_place(p.normalizer.arrays);
 
-  std::ptrdiff_t slot_size = 0;
-  p.each_bound([&](const auto& arrays) {
-    for (const auto& a : arrays) slot_size += a.spec.in_place ? 0 : a.spec.size();
-  });
+  const std::ptrdiff_t slot_size = p.slot_size();
   std::vector<T> slots(std::size_t(s.batch_size) * s.num_heads * std::size_t(slot_size), T(0));
   const KeyRows<T> keys = map_keys(p);
   auto run = [&](int b, int kv) {

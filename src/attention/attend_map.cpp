@@ -11,10 +11,7 @@ void map_tiles(const Problem<T>& p, const MapOptions& m, const T* lse, int heads
   const AttendShape& s = p.shape;
   const KeyRows<T> keys = map_keys(p);
   const bool hides = m.exposed == Exposed::masked || m.exposed == Exposed::probs;
-  std::ptrdiff_t slot_size = 0;
-  p.each_bound([&](const auto& arrays) {
-    for (const auto& a : arrays) slot_size += a.spec.in_place ? 0 : a.spec.size();
-  });
+  const std::ptrdiff_t slot_size = p.slot_size();
   const int blocks = (queries + kLanes - 1) / kLanes;
   parallel_for(std::int64_t(s.batch_size) * heads * blocks, [&](std::int64_t t) {
     const kernels::FlushDenormals here;

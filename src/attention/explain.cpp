@@ -48,7 +48,7 @@ Explanation explain(const AttendShape& s, DType dtype, const AttendOptions& o) {
   const auto p = engine::make_problem<float>(s, o);
   e.tile_queries = p.tile_queries;
   e.tile_keys = p.tile_keys;
-  std::int64_t mapped = 0, slots = 0, saved = 0;
+  std::int64_t mapped = 0, saved = 0;
   int key_width = s.key_dim, query_width = s.query_dim;
   if (p.position.stage) {
     if (const int w = p.position.stage->width(Side::key, key_width)) mapped += w, key_width = w;
@@ -56,9 +56,6 @@ Explanation explain(const AttendShape& s, DType dtype, const AttendOptions& o) {
   }
   if (const int w = p.score.stage->width(Side::key, key_width)) mapped += w, key_width = w;
   if (const int w = p.score.stage->width(Side::query, query_width)) query_width = w;
-  p.each_bound([&](const auto& arrays) {
-    for (const auto& a : arrays) slots += a.spec.in_place ? 0 : a.spec.size();
-  });
   for (const auto& b : p.bias) saved += b.stage->saves();
   const std::int64_t tile = std::int64_t(p.tile_keys) * kLanes;
   const bool whole = p.normalizer.stage->walk() == Walk::whole_rows;
@@ -66,7 +63,7 @@ Explanation explain(const AttendShape& s, DType dtype, const AttendOptions& o) {
   e.forward_bytes +=
       element * (mapped * key_rows + threads * (tile + block + (whole ? std::int64_t(s.num_keys) * kLanes : 0)));
   e.backward_bytes +=
-      element * (mapped * key_rows + slots * s.batch_size * s.num_heads +
+      element * (mapped * key_rows + p.slot_size() * s.batch_size * s.num_heads +
                  threads * (tile * (2 + saved) + 3 * block + (mapped ? std::int64_t(s.num_keys) * key_width : 0)));
   return e;
 }

@@ -76,6 +76,14 @@ struct Problem {
     for (const auto& b : bias) f(b.arrays);
     f(normalizer.arrays);
   }
+  /// Numbers in one head's gradient slot: one copy of every parameter whose gradient is not made in place.
+  std::ptrdiff_t slot_size() const {
+    std::ptrdiff_t n = 0;
+    each_bound([&](const auto& arrays) {
+      for (const auto& a : arrays) n += a.spec.in_place ? 0 : a.spec.size();
+    });
+    return n;
+  }
 };
 
 /// Row numbers that statistics are reduced from, [B, H, Tq] each.

@@ -5,25 +5,17 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include <functional>
 #include <string>
 
 #include "attune/base/error.hpp"
+#include "message_of.hpp"
 #include "temporary_folder.hpp"
 
 namespace attune::io {
 namespace {
 
+using attune::testing::message_of;
 using attune::testing::TemporaryFolder;
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 /// A full disk in small: writing beyond `bytes` fails while this lives.
 class FileSizeLimit {

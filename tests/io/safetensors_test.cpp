@@ -6,27 +6,19 @@
 
 #include <cstring>
 #include <fstream>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "attune/base/error.hpp"
 #include "attune/io/atomic_file.hpp"
+#include "message_of.hpp"
 #include "temporary_folder.hpp"
 
 namespace attune::io {
 namespace {
 
+using attune::testing::message_of;
 using attune::testing::TemporaryFolder;
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 std::string file_of(const std::string& header, const std::string& data, std::uint64_t length) {
   std::string file(8, '\0');

@@ -16,24 +16,14 @@
 #include "attune/io/atomic_file.hpp"
 #include "attune/nn/linear.hpp"
 #include "attune/optim/all.hpp"
+#include "temporary_folder.hpp"
 
 namespace attune::train {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// A folder that goes away with the test.
-struct Folder {
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "attune_checkpoint_XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~Folder() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
-  }
-  fs::path path;
-};
+using attune::testing::TemporaryFolder;
 
 /// A checkpoint whose every number depends on `step`.
 Checkpoint make(std::int64_t step, std::int64_t size = 5) {
@@ -101,44 +91,44 @@ std::size_t files_in(const fs::path& folder) {
 void overwrite(const fs::path& file, const std::string& content) { std::ofstream(file, std::ios::binary) << content; }
 
 TEST(Checkpoint, ComesBackInFull) {
-  const Folder folder;
-  EXPECT_FALSE(has_checkpoint(folder.path / "c"));
+  const TemporaryFolder folder;
+  EXPECT_FALSE(has_checkpoint(folder.path() / "c"));
   const Checkpoint c = make(17);
-  save_checkpoint(folder.path / "c", c);
-  EXPECT_TRUE(has_checkpoint(folder.path / "c"));
-  expect_equal(load_checkpoint(folder.path / "c"), c);
-  EXPECT_EQ(load_weights(folder.path / "c")[0].name, "z.weight");
+  save_checkpoint(folder.path() / "c", c);
+  EXPECT_TRUE(has_checkpoint(folder.path() / "c"));
+  expect_equal(load_checkpoint(folder.path() / "c"), c);
+  EXPECT_EQ(load_weights(folder.path() / "c")[0].name, "z.weight");
 }
 
 TEST(Checkpoint, TheNewOneReplacesTheOld) {
-  const Folder folder;
+  const TemporaryFolder folder;
   for (const std::int64_t step : {1, 2, 2, 2, 9}) {
-    save_checkpoint(folder.path, make(step, step + 1));
-    expect_equal(load_checkpoint(folder.path), make(step, step + 1));
-    EXPECT_EQ(files_in(folder.path), 3u);
+    save_checkpoint(folder.path(), make(step, step + 1));
+    expect_equal(load_checkpoint(folder.path()), make(step, step + 1));
+    EXPECT_EQ(files_in(folder.path()), 3u);
   }
 }
 
 TEST(Checkpoint, NoArraysAtAll) {
-  const Folder folder;
+  const TemporaryFolder folder;
   Checkpoint c = make(1);
   c.optimizer = {"sgd", 1, 0, {0}, {}};
-  save_checkpoint(folder.path, c);
-  expect_equal(load_checkpoint(folder.path), c);
+  save_checkpoint(folder.path(), c);
+  expect_equal(load_checkpoint(folder.path()), c);
 }
 
 TEST(Checkpoint, DamageIsNamed) {
-  const Folder folder;
-  EXPECT_NE(message_of_load(folder.path).find("there is none"), std::string::npos);
+  const TemporaryFolder folder;
+  EXPECT_NE(message_of_load(folder.path()).find("there is none"), std::string::npos);
   for (const std::string name : {"weights-4.safetensors", "optimizer-4.safetensors", "state.json"}) {
-    const fs::path file = folder.path / name;
-    save_checkpoint(folder.path, make(3));
-    save_checkpoint(folder.path, make(4));
+    const fs::path file = folder.path() / name;
+    save_checkpoint(folder.path(), make(3));
+    save_checkpoint(folder.path(), make(4));
     const std::string content = io::read_file(file);
     for (const std::size_t cut : {std::size_t(0), content.size() / 2, content.size() - 1}) {
       if (name == "state.json" && cut == content.size() - 1) continue;  // the line break alone
       overwrite(file, content.substr(0, cut));
-      EXPECT_NE(message_of_load(folder.path).find(file.string()), std::string::npos) << name << " cut to " << cut;
+      EXPECT_NE(message_of_load(folder.path()).find(file.string()), std::string::npos) << name << " cut to " << cut;
     }
     // Every tenth byte, one at a time, with its lowest bit turned.
     for (std::size_t at = 0; at < content.size(); at += 10) {
@@ -147,32 +137,32 @@ TEST(Checkpoint, DamageIsNamed) {
       overwrite(file, altered);
       // White space in state.json carries nothing.
       if (name == "state.json" && (content[at] == ' ' || content[at] == '\n')) continue;
-      EXPECT_NE(message_of_load(folder.path).find(file.string()), std::string::npos) << name << " at " << at;
+      EXPECT_NE(message_of_load(folder.path()).find(file.string()), std::string::npos) << name << " at " << at;
     }
     fs::remove(file);
-    EXPECT_NE(message_of_load(folder.path), "") << name;
-    for (const auto& entry : fs::directory_iterator(folder.path)) fs::remove(entry.path());
+    EXPECT_NE(message_of_load(folder.path()), "") << name;
+    for (const auto& entry : fs::directory_iterator(folder.path())) fs::remove(entry.path());
   }
 }
 
 TEST(Checkpoint, AFailedSaveLeavesTheOldOne) {
-  const Folder folder;
-  save_checkpoint(folder.path, make(1));
+  const TemporaryFolder folder;
+  save_checkpoint(folder.path(), make(1));
   // A folder where the new state has to be written beside the old one: creating that file fails, for root as well.
-  fs::create_directory(folder.path / "state.json.tmp");
-  EXPECT_THROW(save_checkpoint(folder.path, make(2)), Error);
-  expect_equal(load_checkpoint(folder.path), make(1));
-  EXPECT_FALSE(fs::exists(folder.path / "weights-2.safetensors"));
-  fs::remove(folder.path / "state.json.tmp");
-  save_checkpoint(folder.path, make(2));
-  expect_equal(load_checkpoint(folder.path), make(2));
-  io::write_file(folder.path / "file", "");
-  EXPECT_THROW(save_checkpoint(folder.path / "file" / "c", make(1)), Error);
+  fs::create_directory(folder.path() / "state.json.tmp");
+  EXPECT_THROW(save_checkpoint(folder.path(), make(2)), Error);
+  expect_equal(load_checkpoint(folder.path()), make(1));
+  EXPECT_FALSE(fs::exists(folder.path() / "weights-2.safetensors"));
+  fs::remove(folder.path() / "state.json.tmp");
+  save_checkpoint(folder.path(), make(2));
+  expect_equal(load_checkpoint(folder.path()), make(2));
+  io::write_file(folder.path() / "file", "");
+  EXPECT_THROW(save_checkpoint(folder.path() / "file" / "c", make(1)), Error);
 }
 
 TEST(Checkpoint, AKillAtAnyMomentLeavesALoadableOne) {
-  const Folder folder;
-  save_checkpoint(folder.path, make(0, 2000));
+  const TemporaryFolder folder;
+  save_checkpoint(folder.path(), make(0, 2000));
   std::int64_t last = 0;
   // Ten kills, and more on a machine that is too slow to write anything in between.
   for (int kill = 0; kill < 10 || (last == 0 && kill < 60); ++kill) {
@@ -181,7 +171,7 @@ TEST(Checkpoint, AKillAtAnyMomentLeavesALoadableOne) {
     if (child == 0) {
       // Writes one after the other until the kill.
       try {
-        for (std::int64_t step = last + 1;; ++step) save_checkpoint(folder.path, make(step, 2000));
+        for (std::int64_t step = last + 1;; ++step) save_checkpoint(folder.path(), make(step, 2000));
       } catch (...) {
         _exit(1);
       }
@@ -191,7 +181,7 @@ TEST(Checkpoint, AKillAtAnyMomentLeavesALoadableOne) {
     int status = 0;
     waitpid(child, &status, 0);
     ASSERT_TRUE(WIFSIGNALED(status));
-    const Checkpoint c = load_checkpoint(folder.path);
+    const Checkpoint c = load_checkpoint(folder.path());
     EXPECT_GE(c.step, last);
     expect_equal(c, make(c.step, 2000));
     last = c.step;
@@ -219,7 +209,7 @@ TEST(Checkpoint, RestoresWeightsOrChangesNothing) {
 }
 
 TEST(Checkpoint, AnOptimizerResumesBitForBit) {
-  const Folder folder;
+  const TemporaryFolder folder;
   // One weight matrix chasing a target; the generator stands for everything random in a step.
   const auto run = [&](std::int64_t from, std::int64_t to, bool resume) {
     set_seed(1);
@@ -228,7 +218,7 @@ TEST(Checkpoint, AnOptimizerResumesBitForBit) {
                        {.learning_rate = 0.05, .schedule = optim::warmup_linear({.warmup = 4, .total = 20})});
     Generator generator(9, 1);
     if (resume) {
-      const Checkpoint c = load_checkpoint(folder.path);
+      const Checkpoint c = load_checkpoint(folder.path());
       EXPECT_EQ(c.step, from);
       restore_weights(c.weights, model);
       adamw.load_state(c.optimizer);
@@ -243,8 +233,8 @@ TEST(Checkpoint, AnOptimizerResumesBitForBit) {
     c.weights = model.named_parameters();
     c.optimizer = adamw.state();
     c.generators = {{"dropout", generator}};
-    save_checkpoint(folder.path, c);
-    return load_checkpoint(folder.path);
+    save_checkpoint(folder.path(), c);
+    return load_checkpoint(folder.path());
   };
   const Checkpoint whole = run(0, 20, false);
   for (const std::int64_t k : {0, 1, 3, 4, 13}) {

@@ -14,6 +14,7 @@
 #include "attune/train/clock.hpp"
 #include "attune/train/event_log.hpp"
 #include "attune/train/signals.hpp"
+#include "temporary_folder.hpp"
 
 namespace attune::train {
 namespace {
@@ -75,18 +76,10 @@ TEST(Progress, PlainLinesInAPipe) {
   EXPECT_EQ(out.str().find('\r'), std::string::npos);
 }
 
-class Log : public testing::Test {
+class Log : public ::testing::Test {
  protected:
-  Log() {
-    std::string name = (fs::temp_directory_path() / "attune_log_XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-    file_ = folder_ / "log.jsonl";
-  }
-  ~Log() override {
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
-  }
-  fs::path folder_, file_;
+  const attune::testing::TemporaryFolder folder_;
+  const fs::path file_ = folder_ / "log.jsonl";
 };
 
 TEST_F(Log, OneObjectALine) {
@@ -113,7 +106,7 @@ TEST_F(Log, ResumeDropsWhatComesAgain) {
 }
 
 TEST_F(Log, ADiskThatTakesNoMoreIsAnError) {
-  EXPECT_THROW(EventLog::create(folder_ / "none" / "log.jsonl"), Error);
+  EXPECT_THROW(EventLog::create(folder_.path() / "none" / "log.jsonl"), Error);
   EventLog log = EventLog::create(file_);
   log.write({{"step", 1}});
   // A limit on the size of files stands for a full disk; its signal is what a full disk does not send.
