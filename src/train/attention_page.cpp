@@ -16,7 +16,7 @@
 namespace attune::train {
 namespace {
 
-constexpr std::string_view kFunction = "attention_page";
+constexpr std::string_view kPageFunction = "attention_page";
 constexpr float kSlack = 1e-3f;     // how far rounding may carry a probability outside 0 .. 1
 constexpr float kUnits = 10000.0f;  // weights are stored in ten-thousandths
 
@@ -28,15 +28,15 @@ void check(const AttentionMap& map, std::int64_t source, std::int64_t target) {
   const std::int64_t rows = map.kind == AttentionKind::encoder ? source : target;
   const std::int64_t cols = map.kind == AttentionKind::decoder ? target : source;
   if (map.rows != rows || map.cols != cols)
-    fail(kFunction,
+    fail(kPageFunction,
          fmt::format("{} is [{}, {}] for {} source and {} target tokens", text_of(map), rows, cols, source, target),
          fmt::format("got [{}, {}]", map.rows, map.cols));
   if (std::int64_t(map.weights.size()) != rows * cols)
-    fail(kFunction, fmt::format("{} has {} weights", text_of(map), rows * cols),
+    fail(kPageFunction, fmt::format("{} has {} weights", text_of(map), rows * cols),
          fmt::format("got {}", map.weights.size()));
   for (const float weight : map.weights)
     if (!(weight >= -kSlack && weight <= 1 + kSlack))  // written so that NaN fails too
-      fail(kFunction, fmt::format("{} has weights in 0 .. 1", text_of(map)), fmt::format("got {}", weight));
+      fail(kPageFunction, fmt::format("{} has weights in 0 .. 1", text_of(map)), fmt::format("got {}", weight));
 }
 
 nlohmann::json json_of(const AttentionMap& map) {
@@ -77,7 +77,7 @@ void fill(std::string& html, std::string_view before, std::string_view after, st
   const std::size_t start = html.find(before);
   const std::size_t from = start == std::string::npos ? start : start + before.size();
   const std::size_t to = from == std::string::npos ? from : html.find(after, from);
-  if (to == std::string::npos) fail(kFunction, fmt::format("viewer/index.html contains {}", before), "it does not");
+  if (to == std::string::npos) fail(kPageFunction, fmt::format("viewer/index.html contains {}", before), "it does not");
   html.replace(from, to - from, content);
 }
 
@@ -102,14 +102,14 @@ std::string_view name_of(AttentionKind kind) {
 std::string attention_page_html(const AttentionPage& page) {
   const auto source = std::int64_t(page.source_tokens.size()), target = std::int64_t(page.target_tokens.size());
   if (!page.target_inputs.empty() && std::int64_t(page.target_inputs.size()) != target)
-    fail(kFunction, fmt::format("{} target inputs, one for each target token, or none", target),
+    fail(kPageFunction, fmt::format("{} target inputs, one for each target token, or none", target),
          fmt::format("got {}", page.target_inputs.size()));
   for (const AttentionMap& map : page.maps) check(map, source, target);
   std::string data;
   try {
     data = json_of(page).dump();
   } catch (const nlohmann::json::exception&) {
-    fail(kFunction, "all texts are UTF-8", "a text holds other bytes");
+    fail(kPageFunction, "all texts are UTF-8", "a text holds other bytes");
   }
   std::string html(kViewerHtml);
   fill(html, "<!--", "-->", " Written by attune. ");

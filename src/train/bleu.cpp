@@ -13,7 +13,7 @@
 namespace attune::train {
 namespace {
 
-constexpr std::size_t kOrders = 4;
+constexpr std::size_t kWordOrders = 4;
 
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
   for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
@@ -117,13 +117,13 @@ BleuScore corpus_bleu(std::span<const std::string> hypotheses, std::span<const s
     fail("corpus_bleu", "as many references as hypotheses, at least one",
          fmt::format("{} and {}", references.size(), hypotheses.size()));
   BleuScore result;
-  std::array<std::int64_t, kOrders> matches{}, totals{};
+  std::array<std::int64_t, kWordOrders> matches{}, totals{};
   for (std::size_t i = 0; i < hypotheses.size(); ++i) {
     const std::vector<std::string> hypothesis = bleu_tokens(hypotheses[i], tokens);
     const std::vector<std::string> reference = bleu_tokens(references[i], tokens);
     result.hypothesis_length += std::int64_t(hypothesis.size());
     result.reference_length += std::int64_t(reference.size());
-    for (std::size_t order = 1; order <= kOrders; ++order) {
+    for (std::size_t order = 1; order <= kWordOrders; ++order) {
       const Counts known = count_ngrams(reference, order);
       for (const auto& [ngram, count] : count_ngrams(hypothesis, order)) {
         totals[order - 1] += count;
@@ -139,7 +139,7 @@ BleuScore corpus_bleu(std::span<const std::string> hypotheses, std::span<const s
   if (std::all_of(matches.begin(), matches.end(), [](std::int64_t n) { return n == 0; })) return result;
 
   double smoothing = 1, log_sum = 0;
-  for (std::size_t order = 0; order < kOrders; ++order) {
+  for (std::size_t order = 0; order < kWordOrders; ++order) {
     // Without any n-gram of this length the geometric mean is 0, and so is the score.
     if (totals[order] == 0) return result;
     double counted = double(matches[order]);
@@ -147,7 +147,7 @@ BleuScore corpus_bleu(std::span<const std::string> hypotheses, std::span<const s
     result.precisions[order] = 100 * counted / double(totals[order]);
     log_sum += std::log(result.precisions[order]);
   }
-  result.score = result.brevity_penalty * std::exp(log_sum / double(kOrders));
+  result.score = result.brevity_penalty * std::exp(log_sum / double(kWordOrders));
   return result;
 }
 

@@ -15,7 +15,7 @@
 namespace attune::train {
 namespace {
 
-constexpr std::size_t kOrders = 6;
+constexpr std::size_t kCharacterOrders = 6;
 constexpr double kBetaSquared = 4;
 
 /// A text without white space, and where its characters begin (one place more than characters).
@@ -46,10 +46,10 @@ double corpus_chrf(std::span<const std::string> hypotheses, std::span<const std:
   if (hypotheses.size() != references.size() || hypotheses.empty())
     fail("corpus_chrf", "as many references as hypotheses, at least one",
          fmt::format("{} and {}", references.size(), hypotheses.size()));
-  std::array<std::int64_t, kOrders> in_hypotheses{}, in_references{}, matches{};
+  std::array<std::int64_t, kCharacterOrders> in_hypotheses{}, in_references{}, matches{};
   for (std::size_t i = 0; i < hypotheses.size(); ++i) {
     const Characters hypothesis(hypotheses[i]), reference(references[i]);
-    for (std::size_t order = 1; order <= kOrders; ++order) {
+    for (std::size_t order = 1; order <= kCharacterOrders; ++order) {
       const auto known = reference.count_ngrams(order);
       // A reference too short for this order cannot be matched; the hypothesis is not charged for it.
       if (known.empty()) continue;
@@ -63,7 +63,7 @@ double corpus_chrf(std::span<const std::string> hypotheses, std::span<const std:
   }
   double precision = 0, recall = 0;
   int orders = 0;
-  for (std::size_t order = 0; order < kOrders; ++order) {
+  for (std::size_t order = 0; order < kCharacterOrders; ++order) {
     if (in_hypotheses[order] == 0 || in_references[order] == 0) continue;
     precision += double(matches[order]) / double(in_hypotheses[order]);
     recall += double(matches[order]) / double(in_references[order]);

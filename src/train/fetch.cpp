@@ -17,12 +17,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kFunction = "fetch_translation";
+constexpr std::string_view kFetchFunction = "fetch_translation";
 /// Written last into an unpacked package: its version. A folder without it is not complete.
 constexpr std::string_view kVersionFile = "attune-version";
 
 void must(const std::error_code& error, std::string_view expectation) {
-  if (error) fail(kFunction, expectation, error.message());
+  if (error) fail(kFetchFunction, expectation, error.message());
 }
 
 /// The first line of apt's or dpkg's that says what went wrong, and how many more there are: a full disk gives one a
@@ -54,7 +54,7 @@ std::string run(std::vector<std::string> arguments, const fs::path& folder, std:
   std::string advice;
   if (said.find("Unable to locate") != std::string::npos || said.find("No packages found") != std::string::npos)
     advice = " (if the package exists, its list is missing here: run apt-get update as root)";
-  fail(kFunction, fmt::format("{} to {}", arguments[0], purpose),
+  fail(kFetchFunction, fmt::format("{} to {}", arguments[0], purpose),
        fmt::format("exit code {}: {}{}", result.exit_code, said, advice));
 }
 
@@ -74,12 +74,12 @@ void fetch_package(const fs::path& data_folder, const std::string& name, const s
     fs::path archive;
     for (const fs::directory_entry& entry : fs::directory_iterator(unfinished))
       if (entry.path().extension() == ".deb") archive = entry.path();
-    if (archive.empty()) fail(kFunction, "apt-get to leave an archive of " + name, "there is none");
+    if (archive.empty()) fail(kFetchFunction, "apt-get to leave an archive of " + name, "there is none");
     const std::string version =
         run({"dpkg-deb", "-f", archive.filename().string(), "Version"}, unfinished, "read " + name);
     run({"dpkg-deb", "-x", archive.filename().string(), "unpacked"}, unfinished, "unpack " + name);
     if (!fs::is_directory(pages_of(unfinished / "unpacked", language)))
-      fail(kFunction, fmt::format("help pages of {} in the package {}", language, name), "it holds none");
+      fail(kFetchFunction, fmt::format("help pages of {} in the package {}", language, name), "it holds none");
     io::write_file(unfinished / "unpacked" / kVersionFile, std::string(unicode::trim(version)) + "\n");
     fs::remove_all(finished, error);
     must(error, fmt::format("to replace {}", finished.string()));
@@ -137,7 +137,7 @@ std::array<FetchedPackage, 2> fetch_translation(const std::filesystem::path& dat
   const auto tell = [&](const std::string& line) {
     if (progress) progress(line);
   };
-  if (languages[0] == languages[1]) fail(kFunction, "two different languages", languages[0] + " twice");
+  if (languages[0] == languages[1]) fail(kFetchFunction, "two different languages", languages[0] + " twice");
   std::array<FetchedPackage, 2> packages;
   for (std::size_t side = 0; side < 2; ++side) {
     packages[side].name = help_package(languages[side]);
@@ -157,11 +157,11 @@ std::array<FetchedPackage, 2> fetch_translation(const std::filesystem::path& dat
       }
       package.version = std::string(unicode::trim(io::read_file(folder / kVersionFile)));
       describe(package);
-      if (package.num_files == 0) fail(kFunction, "HTML pages in " + package.pages.string(), "there are none");
+      if (package.num_files == 0) fail(kFetchFunction, "HTML pages in " + package.pages.string(), "there are none");
       tell(fmt::format("{} {}{}: {} pages, {} bytes, sha256 {}", package.name, package.version,
                        package.was_there ? " (already there)" : "", package.num_files, package.bytes, package.sha256));
     } catch (const fs::filesystem_error& problem) {
-      fail(kFunction, "to read and write in " + data_folder.string(), problem.what());
+      fail(kFetchFunction, "to read and write in " + data_folder.string(), problem.what());
     }
   return packages;
 }

@@ -10,22 +10,15 @@
 #include "attune/base/error.hpp"
 #include "attune/io/atomic_file.hpp"
 #include "attune/train/libreoffice_help.hpp"
+#include "message_of.hpp"
 #include "temporary_folder.hpp"
 
 namespace attune::train {
 namespace {
 
 namespace fs = std::filesystem;
+using attune::testing::message_of;
 using attune::testing::TemporaryFolder;
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 class Fetch : public ::testing::Test {
  protected:

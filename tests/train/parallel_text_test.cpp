@@ -8,21 +8,14 @@
 
 #include "attune/base/error.hpp"
 #include "attune/io/atomic_file.hpp"
+#include "message_of.hpp"
 #include "temporary_folder.hpp"
 
 namespace attune::train {
 namespace {
 
+using attune::testing::message_of;
 using attune::testing::TemporaryFolder;
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 TEST(ParallelText, RoundTrip) {
   const TemporaryFolder folder;

@@ -57,14 +57,14 @@ std::string log_without_seconds(const fs::path& run) {
   return out;
 }
 
-class Run : public testing::Test {
+class RunTest : public ::testing::Test {
  protected:
-  Run() { tiny::write_text(text_.path()); }
+  RunTest() { tiny::write_text(text_.path()); }
   RunConfig config(int steps) const { return tiny::config(text_.path(), steps); }
   tiny::Folder text_, out_;
 };
 
-TEST_F(Run, LearnsAndTranslates) {
+TEST_F(RunTest, LearnsAndTranslates) {
   RunConfig learnable = config(200);
   learnable.model.dropout = learnable.model.attention_dropout = 0;
   learnable.train.label_smoothing = 0;
@@ -90,7 +90,7 @@ TEST_F(Run, LearnsAndTranslates) {
   EXPECT_TRUE(has_parameters);
 }
 
-TEST_F(Run, ResumedEndsWithTheSameBits) {
+TEST_F(RunTest, ResumedEndsWithTheSameBits) {
   start_run(config(24), out_ / "whole", "unused");
   for (const int stop : {0, 3, 10, 17}) {
     const fs::path run = out_ / fmt::format("stopped_{}", stop);
@@ -107,7 +107,7 @@ TEST_F(Run, ResumedEndsWithTheSameBits) {
   }
 }
 
-TEST_F(Run, AFinishedRunIsLeftAsItIs) {
+TEST_F(RunTest, AFinishedRunIsLeftAsItIs) {
   start_run(config(5), out_ / "run", "unused");
   const std::string log = io::read_file(out_ / "run" / "log.jsonl");
   const RunResult again = resume_run(out_ / "run", "unused");
@@ -116,7 +116,7 @@ TEST_F(Run, AFinishedRunIsLeftAsItIs) {
   EXPECT_EQ(io::read_file(out_ / "run" / "log.jsonl"), log);
 }
 
-TEST_F(Run, WithoutACheckpointItBeginsAnew) {
+TEST_F(RunTest, WithoutACheckpointItBeginsAnew) {
   start_run(config(12), out_ / "whole", "unused");
   start_run(config(12), out_ / "killed", "unused", stop_after(7));
   fs::remove_all(out_ / "killed" / "checkpoint");  // as if killed before the first one
@@ -124,7 +124,7 @@ TEST_F(Run, WithoutACheckpointItBeginsAnew) {
   expect_equal_bits(out_ / "whole", out_ / "killed");
 }
 
-TEST_F(Run, LookingChangesNothing) {
+TEST_F(RunTest, LookingChangesNothing) {
   start_run(config(12), out_ / "seldom", "unused");
   RunConfig often = config(12);
   often.train.log_every = 1;
@@ -134,7 +134,7 @@ TEST_F(Run, LookingChangesNothing) {
   expect_equal_bits(out_ / "seldom", out_ / "often");
 }
 
-TEST_F(Run, MinutesBecomeStepsWithoutATrace) {
+TEST_F(RunTest, MinutesBecomeStepsWithoutATrace) {
   RunConfig timed = config(1);
   timed.train.steps = 0;
   timed.train.minutes = 0.004;
@@ -148,7 +148,7 @@ TEST_F(Run, MinutesBecomeStepsWithoutATrace) {
   expect_equal_bits(out_ / "timed", out_ / "stepped");
 }
 
-TEST_F(Run, SaysWhatIsWrong) {
+TEST_F(RunTest, SaysWhatIsWrong) {
   EXPECT_THROW(resume_run(out_ / "nothing", "unused"), Error);
   EXPECT_THROW(load_translator(out_ / "nothing"), Error);
   start_run(config(12), out_ / "run", "unused", stop_after(2));
@@ -172,7 +172,7 @@ TEST_F(Run, SaysWhatIsWrong) {
   EXPECT_THROW(resume_run(out_ / "run", "unused"), Error) << "the text has changed";
 }
 
-TEST_F(Run, ALossThatExplodesIsAnErrorAndTheCheckpointStays) {
+TEST_F(RunTest, ALossThatExplodesIsAnErrorAndTheCheckpointStays) {
   RunConfig wild = config(400);
   wild.optimizer.learning_rate = 1e30;
   wild.optimizer.clip_norm = 0;
@@ -188,7 +188,7 @@ TEST_F(Run, ALossThatExplodesIsAnErrorAndTheCheckpointStays) {
   EXPECT_NE(io::read_file(out_ / "run" / "log.jsonl").find("refused"), std::string::npos);
 }
 
-TEST_F(Run, EveryMechanismOfARecipeTrains) {
+TEST_F(RunTest, EveryMechanismOfARecipeTrains) {
   int number = 0;
   const auto train_with = [&](auto&& change) {
     RunConfig changed = config(3);
