@@ -87,6 +87,7 @@ inline Row attention_row(const Problem& p, AttendOptions options, const Attentio
   const double visible = what.visible > 0 ? what.visible : what.causal ? 0.5 : 1;
   Row row;
   row.shape = p.name;
+  row.extents = {p.batch, p.heads, p.kv_heads, p.queries, p.keys, p.width};
   row.pass = what.backward ? "backward" : p.queries == 1 ? "decode" : "forward";
   row.variant = what.variant;
   row.causal = what.causal;

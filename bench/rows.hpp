@@ -20,6 +20,8 @@ using Call = std::function<void()>;
 
 struct Row {
   std::string shape;              // "A", "1x8x4096x64", ...
+  std::vector<int> extents;       // the same in numbers, for peers: B, H, Hkv, Tq, Tk, D, or of a GPT training step:
+                                  // layers, width, heads, batch, tokens, vocabulary
   std::string pass = "forward";   // forward, backward, decode, step
   std::string variant = "plain";  // plain, alibi, dropout, ...
   bool causal = false;            //

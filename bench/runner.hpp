@@ -226,8 +226,10 @@ class Bench {
           answer = {{"machine", machine()}, {"rows", Json::array()}};
           for (const Row& row : rows_) {
             Json json = describe(row);
-            json.update(
-                Json{{"flops", row.flops}, {"bytes", row.bytes}, {"memory_bound", row.ceiling == Ceiling::memory}});
+            json.update(Json{{"extents", row.extents},
+                             {"flops", row.flops},
+                             {"bytes", row.bytes},
+                             {"memory_bound", row.ceiling == Ceiling::memory}});
             answer["rows"].push_back(std::move(json));
           }
         } else if (verb == "time") {
