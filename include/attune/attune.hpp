@@ -3,6 +3,7 @@
 #pragma once
 #include "attune/attention/attention.hpp"
 #include "attune/autograd/autograd.hpp"
+#include "attune/models/gpt.hpp"
 #include "attune/models/search.hpp"
 #include "attune/models/seq2seq.hpp"
 #include "attune/nn/nn.hpp"

@@ -112,6 +112,22 @@ Tensor TransformerEncoder::operator()(const Tensor& x, const std::vector<int>& v
   return norm_ ? (*norm_)(y) : y;
 }
 
+Tensor TransformerEncoder::step(const Tensor& x, std::vector<KvCache>& caches) const {
+  if (caches.empty()) caches.resize(layers.size());
+  if (caches.size() != layers.size()) {
+    fail("TransformerEncoder::step", std::to_string(layers.size()) + " caches, one a layer, or none yet",
+         "got " + std::to_string(caches.size()));
+  }
+  NoGrad no_grad;
+  Tensor y = x;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    AttentionCall call;
+    call.cache = &caches[i];
+    y = (*layers[i])(y, call);
+  }
+  return norm_ ? (*norm_)(y) : y;
+}
+
 // --- decoder ---------------------------------------------------------------------------------------------------------
 
 TransformerDecoderLayer::TransformerDecoderLayer(const TransformerOptions& options)

@@ -66,6 +66,9 @@ class TransformerEncoder : public Module {
   /// x [B, T, C]; keys j >= valid[b] are hidden (empty: none). `seen` receives one entry per layer.
   Tensor operator()(const Tensor& x, const std::vector<int>& valid = {}, const WatchOptions& watch = {},
                     std::vector<LayerAttention>* seen = nullptr) const;
+  /// Decoding with a stack whose mask is causal: the next tokens x [B, n, C], attending to what the caches (one a
+  /// layer; none at first) hold and to themselves.
+  Tensor step(const Tensor& x, std::vector<KvCache>& caches) const;
 
   std::vector<std::unique_ptr<TransformerEncoderLayer>> layers;
 
