@@ -159,6 +159,7 @@ Problem<T> make_problem(const AttendShape& s, const AttendOptions& o) {
   bind(p.normalizer, o.normalizer.template on<T>());
   if (o.dropout_p > 0) p.keep_threshold = dropout_threshold(o.dropout_p);
   p.seed = o.seed;
+  p.first_batch = o.first_batch;
   return p;
 }
 template Problem<float> make_problem(const AttendShape&, const AttendOptions&);
@@ -250,6 +251,7 @@ void reduce(const Problem<T>& p, const RowStatistics<T>& rows, const std::vector
   out.batch_size = s.batch_size;
   out.num_heads = s.num_heads;
   out.rows.assign(heads, 0);
+  out.choosing_rows.assign(heads, 0);
   out.non_finite.assign(heads, 0);
   out.largest_score.assign(heads, 0);
   out.largest_logit.assign(heads, 0);
@@ -271,19 +273,20 @@ void reduce(const Problem<T>& p, const RowStatistics<T>& rows, const std::vector
       out.non_finite[h] += rows.non_finite[i];
       score = std::max(score, double(rows.largest_score[i]));
       logit = std::max(logit, double(rows.largest_logit[i]));
+      several += rows.visible[i] > 1;
       if (!moments) continue;
       sums[0] += double(lse[i]);
       sums[1] += double(rows.variance[i]);
       sums[2] += std::exp(double(rows.largest_logit[i]) - double(lse[i]));
       sums[3] += double(rows.sink_mass[i]);
       if (rows.visible[i] < 2) continue;
-      ++several;
       sums[4] += double(entropy[i]);
       const int keys = rows.visible[i] + (rows.sink_mass[i] > T(0) ? 1 : 0);  // a sink is one more key
       sums[5] += double(entropy[i]) / std::log(double(keys));
       least = std::min(least, double(entropy[i]));
     }
     out.rows[h] = seen;
+    out.choosing_rows[h] = several;
     if (seen == 0) continue;
     out.largest_score[h] = score;
     out.largest_logit[h] = logit;
@@ -463,13 +466,16 @@ std::vector<AttendParameter> attend_parameters(const AttendOptions& o, const Att
 }
 
 void attend_forward(const AttendInputs& in, const AttendOutputs& out, const AttendOptions& o) {
+  if (o.sequences) return engine::forward_sequences(in, out, o);
   engine::on_dtype("attend_forward", in.query, [&](auto t) { engine::forward_typed<decltype(t)>(in, out, o); });
 }
 void attend_backward(const AttendInputs& in, const AttendUpstream& up, const AttendGradients& g,
                      const AttendOptions& o) {
+  if (o.sequences) return engine::backward_sequences(in, up, g, o);
   engine::on_dtype("attend_backward", in.query, [&](auto t) { engine::backward_typed<decltype(t)>(in, up, g, o); });
 }
 void attend_map(const AttendInputs& in, ConstView lse, View map, const MapOptions& m, const AttendOptions& o) {
+  if (o.sequences) fail("attend_map", "one sequence in a batch entry", "got options with sequences");
   engine::on_dtype("attend_map", in.query, [&](auto t) { engine::map_typed<decltype(t)>(in, lse, map, m, o); });
 }
 

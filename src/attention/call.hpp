@@ -23,6 +23,10 @@ void plain_forward(const Problem<T>&, const AttendOptions&, const ForwardResult<
 template <class T>
 void plain_backward(const Problem<T>&, const AttendOptions&, const BackwardInputs<T>&, const BackwardResult<T>&);
 
+/// attend_forward and attend_backward where options.sequences says that there are several in the one batch entry.
+void forward_sequences(const AttendInputs&, const AttendOutputs&, const AttendOptions&);
+void backward_sequences(const AttendInputs&, const AttendUpstream&, const AttendGradients&, const AttendOptions&);
+
 /// attend_map's tiles: map [B, heads, queries, Tk].
 template <class T>
 void map_tiles(const Problem<T>&, const MapOptions&, const T* lse, int heads, int queries, T* map);

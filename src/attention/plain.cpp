@@ -132,7 +132,7 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
     if (result.lse) call.lse = result.lse + (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries + q;
     call.queries = n, call.num_keys = keys, call.head_dim = s.key_dim, call.value_dim = s.value_dim;
     call.scale = scale, call.causal = causal && !shared, call.position = position;
-    call.dropout = {p.keep_threshold, p.seed, b, h, q};
+    call.dropout = {p.keep_threshold, p.seed, p.first_batch + b, h, q};
     if (wanted) {
       const std::ptrdiff_t row = (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries + q;
       call.largest = moments.largest.data() + row, call.sum = moments.sum.data() + row;
@@ -175,7 +175,7 @@ void plain_backward(const Problem<T>& p, const AttendOptions& o, const BackwardI
     call.group = s.group(), call.num_queries = s.num_queries, call.num_keys = mask.visible_keys(s, b);
     call.head_dim = s.key_dim, call.value_dim = s.value_dim, call.scale = scale;
     call.causal = mask.causal, call.position = p.offset[std::size_t(b)];
-    call.dropout = {p.keep_threshold, p.seed, b, h, 0};
+    call.dropout = {p.keep_threshold, p.seed, p.first_batch + b, h, 0};
     kernels::plain_backward(call, workspace(bytes));
   });
 }

@@ -65,6 +65,7 @@ struct Problem {
   Bound<T, Normalizer<T>> normalizer;
   std::uint32_t keep_threshold = 65536;  // of 65536: how many of the 16-bit draws keep a weight
   std::uint64_t seed = 0;
+  int first_batch = 0;  // dropout's number of batch entry 0
   int tile_queries = kLanes, tile_keys = 128;
 
   bool drops() const { return keep_threshold < 65536; }

@@ -118,13 +118,16 @@ T dot_row(const T* a, const T* b, int n) {
 }
 /// Dropped weights become 0, kept ones are scaled up.
 template <class T>
-void drop_tile(Tile<T>& x, std::uint64_t seed, std::uint32_t keep_threshold) {
+void drop_tile(Tile<T>& x, std::uint64_t seed, int first_batch, std::uint32_t keep_threshold) {
   const Area& a = x.area;
   if constexpr (kHasKernel<T>) {
-    kernels::drop(x.data, x.stride, seed, a.batch, a.head, a.query, a.queries, a.key, a.keys, keep_threshold);
+    kernels::drop(x.data, x.stride, seed, first_batch + a.batch, a.head, a.query, a.queries, a.key, a.keys,
+                  keep_threshold);
   } else {
     const T up = T(dropout_scale(keep_threshold));
-    each(x, [&](T& v, int i, int j) { v = kept(seed, a.batch, a.head, i, j, keep_threshold) ? v * up : T(0); });
+    each(x, [&](T& v, int i, int j) {
+      v = kept(seed, first_batch + a.batch, a.head, i, j, keep_threshold) ? v * up : T(0);
+    });
   }
 }
 

@@ -157,7 +157,7 @@ class Task {
     return c;
   }
   void drop(Tile<T>& t) const {
-    if (p->drops()) drop_tile(t, p->seed, p->keep_threshold);
+    if (p->drops()) drop_tile(t, p->seed, p->first_batch, p->keep_threshold);
   }
   /// Calls f(area, partial) for every tile of the block's queries that is not hidden throughout.
   template <class F>

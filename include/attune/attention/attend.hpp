@@ -33,6 +33,14 @@ enum class Alignment : std::uint8_t {
   bottom_right  // offset Tk - Tq: the last query at the last key
 };
 
+/// Sequences of different lengths, end to end on the token axis ("cu_seqlens"): sequence i has query rows
+/// queries[i] .. queries[i + 1] - 1 and key rows keys[i] .. keys[i + 1] - 1. Both rise from 0 to the number of rows;
+/// no keys: as queries.
+struct Sequences {
+  std::vector<int> queries, keys;
+  explicit operator bool() const { return !queries.empty(); }
+};
+
 /// The five blanks and what surrounds them. Any stage may be given as a plain value: {.bias = Alibi{}, .mask =
 /// Causal{}}.
 struct AttendOptions {
@@ -49,6 +57,13 @@ struct AttendOptions {
   /// < 1. Which are kept depends on (seed, batch, head, query, key) alone.
   double dropout_p = 0;
   std::uint64_t seed = 0;
+  /// What dropout takes for the number of batch entry 0: a batch in pieces drops what the whole would.
+  int first_batch = 0;
+  /// None: a batch entry is a sequence. Else the inputs have one batch entry and every sequence is attended to by
+  /// itself: what is said of batch entries (offset, dropout, parameters per batch entry) then holds for sequences,
+  /// positions count from each one's first row, and statistics are of all together. Masks with lengths of their own
+  /// and parameters whose shape follows the lengths are errors.
+  Sequences sequences;
 };
 
 /// What goes in. All of one dtype; any strides whose last is 1, so [B, T, H, D] memory needs no copy

@@ -14,17 +14,18 @@ namespace attune {
 /// entropy .. sink_mass are empty vectors for a normalizer without a log-sum-exp (sigmoid, sparsemax).
 struct Statistics {
   int batch_size = 0, num_heads = 0;
-  std::vector<std::int64_t> rows;          // rows that see at least one key
-  std::vector<double> largest_score;       // over visible pairs, after the score, before any bias (so before the cap)
-  std::vector<double> largest_logit;       // over visible pairs, after the biases
-  std::vector<std::int64_t> non_finite;    // visible logits that are NaN or +-infinity
-  std::vector<double> lse;                 // mean, nats
-  std::vector<double> entropy;             // mean, nats; a sink counts as a key
-  std::vector<double> entropy_normalized;  // mean of H / ln(visible keys), 0 .. 1
-  std::vector<double> entropy_min;         // nats
-  std::vector<double> variance;            // mean variance of the logits under the probabilities, nats^2
-  std::vector<double> largest_prob;        // mean over rows of the largest probability of a key
-  std::vector<double> sink_mass;           // mean probability that a sink takes; 0 without one
+  std::vector<std::int64_t> rows;           // rows that see at least one key
+  std::vector<std::int64_t> choosing_rows;  // rows that see at least two keys: those that entropies are taken over
+  std::vector<double> largest_score;        // over visible pairs, after the score, before any bias (so before the cap)
+  std::vector<double> largest_logit;        // over visible pairs, after the biases
+  std::vector<std::int64_t> non_finite;     // visible logits that are NaN or +-infinity
+  std::vector<double> lse;                  // mean, nats
+  std::vector<double> entropy;              // mean, nats; a sink counts as a key
+  std::vector<double> entropy_normalized;   // mean of H / ln(visible keys), 0 .. 1
+  std::vector<double> entropy_min;          // nats
+  std::vector<double> variance;             // mean variance of the logits under the probabilities, nats^2
+  std::vector<double> largest_prob;         // mean over rows of the largest probability of a key
+  std::vector<double> sink_mass;            // mean probability that a sink takes; 0 without one
 };
 
 }  // namespace attune
