@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""The benchmark: ceilings of this machine, then attune and its peers in turn, and what became of it since last time.
+
+Programs of bench/ and of tools/peers/ run as servers that time one piece of work when told to (--serve), so samples of
+attune and of the peers alternate within one run. Writes a table, JSON and pictures. ./dev bench calls this.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import bench_baseline
+import bench_pictures
+from bench_serve import Entry, Server, measure, name_of
+
+ROOT = Path(__file__).resolve().parent.parent
+PEERS = ("pytorch", "onnx_runtime")
+PEER_PACKAGES = ("torch", "onnxruntime", "onnx", "numpy")
+# What a person looks at after a change: every shape and variant once, on one thread.
+QUICK = "A+plain,A+grouped,A+window,A+dropout,A+dense_bias,A+alibi,A+soft_cap,A+sink,B+plain,D+plain,E+plain,F"
+
+
+def served_programs() -> list:
+    """Benchmarks that take --serve: those that leave the measuring to bench/runner.hpp."""
+    sources = sorted((ROOT / "bench").glob("**/*_bench.cpp"))
+    return [s.stem for s in sources if '"runner.hpp"' in s.read_text(encoding="utf-8")]
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.split("\n", maxsplit=1)[0])
+    add = parser.add_argument
+    add("--quick", action="store_true", help="two minutes, no peers: 5 rounds of the main rows on one thread")
+    add("--peers", action="store_true", help="PyTorch and ONNX Runtime too, installed into build/peers on first use")
+    add("--mechanisms", action="store_true", help="every stage and mechanism (stages_bench) instead of the main rows")
+    add("--only", default="", metavar="WORDS", help='rows with one of these words in their names: "A+forward,E"')
+    add("--programs", default="", metavar="NAMES", help="comma-separated programs of bench/, or all")
+    add("--threads", default="", metavar="LIST", help="numbers of threads, one run each (1,2; with --quick 1)")
+    add("--rounds", type=int, default=0, help="samples of each row (9; with --quick 5)")
+    add("--least", type=float, default=20, metavar="MS", help="a sample takes at least so long (20)")
+    add("--json", default="out/bench/bench.json", metavar="FILE", help="(out/bench/bench.json); pictures lie beside it")
+    add("--no-memory", action="store_true", help="leave out how much memory calls take (--quick does)")
+    add("--save-baseline", action="store_true", help="store the result as what this class of machine can do")
+    add("--size", action="store_true", help="size of the stripped libraries, and the time of a build from nothing")
+    add("--list", action="store_true", help="print the names of all rows and end")
+    add("--build", default="build/release", metavar="FOLDER", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def peer_python() -> str:
+    """The interpreter that has the peers; ATTUNE_PEERS names another one. Installs them if need be."""
+    given = os.environ.get("ATTUNE_PEERS")
+    if given:
+        return given
+    folder = ROOT / "build" / "peers"
+    python, done = folder / "bin" / "python", folder / "complete"
+    if not done.exists():
+        print(f"bench: installing {', '.join(PEER_PACKAGES)} into build/peers (several GB, minutes)", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--no-cache-dir", *PEER_PACKAGES], check=True)
+        done.touch()
+    return str(python)
+
+
+def start_own(options, programs: list, threads: int, only: str) -> list:
+    servers = []
+    for program in programs:
+        command = [str(Path(options.build) / program), "--serve", "--threads", str(threads)]
+        servers.append(Server(program, command + (["--only", only] if only else [])))
+    return servers
+
+
+def start_peers(options, threads: int) -> list:
+    if not options.peers:
+        return []
+    python = peer_python()
+    return [Server(p, [python, str(ROOT / "tools" / "peers" / f"{p}.py"), "--threads", str(threads)]) for p in PEERS]
+
+
+def entries_of(own: list, peers: list) -> tuple:
+    """All rows of all programs, a name once; and what the first program says of the machine."""
+    entries, seen, machine = [], set(), {}
+    for server in own:
+        try:
+            answer = server.ask("rows")
+        except RuntimeError:
+            continue  # --only left this program nothing
+        machine = machine or answer["machine"]
+        for number, row in enumerate(answer["rows"]):
+            if name_of(row) in seen:
+                continue
+            seen.add(name_of(row))
+            entries.append(Entry(row, server, number))
+            for peer in peers:
+                entries[-1].add_peer(peer)
+    return entries, machine
+
+
+def memory_rows(options, rows: list) -> list:
+    """Bytes that one call takes beside its arguments, each in a process of its own: how far resident memory rises.
+
+    Peers make a small call first, so that their libraries' own pages do not count.
+    """
+    python = peer_python() if options.peers else None
+    found = []
+    for row in rows:
+        name = name_of(row)
+        own = Server(row["program"], [str(Path(options.build) / row["program"]), "--serve", "--only", name.replace(" ", "+")])
+        numbers = {name_of(r): i for i, r in enumerate(own.ask("rows")["rows"])}
+        result = {"row": name, "bytes": own.ask(f"memory {numbers[name]}").get("bytes"), "peers": []}
+        own.close()
+        asked = {key: row[key] for key in ("extents", "pass", "variant", "causal", "dtype")}
+        batch, heads, kv_heads, _, _, width = row["extents"]
+        small = dict(asked, extents=[batch, heads, kv_heads, 64, 64, width])
+        for peer in PEERS if python else ():
+            ways = []
+            number = 0
+            while number == 0 or number < len(ways):
+                server = Server(peer, [python, str(ROOT / "tools" / "peers" / f"{peer}.py")])
+                warm, ways = server.ask("add " + json.dumps(small))["ways"], server.ask("add " + json.dumps(asked))["ways"]
+                if ways and ways[number][1] != "PyTorch FlexAttention":
+                    server.ask(f"time {warm[number][0]} 0")
+                    rise = server.ask(f"memory {ways[number][0]}").get("bytes")
+                    result["peers"].append({"name": ways[number][1], "bytes": rise})
+                server.close()
+                number += 1
+        found.append(result)
+    return found
+
+
+def print_rows(rows: list) -> None:
+    print(f"{'':46}{'ms':>10} {'GFLOP/s':>8} {'share':>6} {'spread':>7} {'x plain':>8}  best peer, its time over attune's")
+    for row in rows:
+        rate = row["gbs"] if row["memory_bound"] else row["gflops"]
+        share = f"{100 * row['share']:5.1f}%" if row["share"] else "     -"
+        over = f"{row['over_plain']:8.3f}" if "over_plain" in row else " " * 8
+        peer = f"  {row['best_peer']} {row['ratio']:.2f}x" if row["best_peer"] else ""
+        print(f"{name_of(row):46}{row['ms']:10.3f} {rate:8.1f} {share} {100 * row['spread']:6.1f}% {over}{peer}")
+
+
+def print_memory(found: list) -> None:
+    for result in found:
+        peers = "".join(f"   {p['name']} {p['bytes'] / 1e6:.1f} MB" for p in result["peers"] if p["bytes"] is not None)
+        print(f"memory beside the arguments: {result['row']:36} {result['bytes'] / 1e6:8.1f} MB{peers}")
+
+
+def measure_size(options) -> dict:
+    """Bytes of the stripped libraries; seconds of a build from nothing, compiler cache off."""
+    sizes = {}
+    for library in sorted(Path(options.build).glob("libattune*.a")):
+        stripped = Path(options.build) / (library.name + ".stripped")
+        subprocess.run(["strip", "--strip-debug", "-o", str(stripped), str(library)], check=True)
+        sizes[library.name] = stripped.stat().st_size
+        stripped.unlink()
+        print(f"{library.name}: {sizes[library.name] / 1e6:.2f} MB stripped")
+    folder = Path("build/size")
+    subprocess.run(["cmake", "--preset", "release", "--fresh", "-B", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["cmake", "--build", str(folder), "--target", "clean"], check=True, stdout=subprocess.DEVNULL)
+    start = time.monotonic()
+    subprocess.run(["cmake", "--build", str(folder)], check=True, stdout=subprocess.DEVNULL,
+                   env=os.environ | {"CCACHE_DISABLE": "1"})
+    sizes["cold_build_seconds"] = time.monotonic() - start
+    print(f"everything, built from nothing on {os.cpu_count()} processors: {sizes['cold_build_seconds']:.0f} s")
+    return sizes
+
+
+def run_threads(options, programs: list, threads: int, rounds: int) -> dict:
+    own = start_own(options, programs, threads, options.only)
+    peers = start_peers(options, threads)
+    try:
+        entries, machine = entries_of(own, peers)
+        if not entries:
+            raise SystemExit("bench: --only to leave at least one row (--list shows them), none left")
+        ceilings = next(e.server for e in entries).ask("ceilings")
+        print(f"\n{machine['cpu']}, {machine['target']}, {machine['compiler']}, {threads} thread{'s' if threads > 1 else ''}: "
+              + ", ".join(f"{k} {v:.1f}" for k, v in ceilings.items()) + " (10^9 a second)")
+        rows = measure(entries, rounds, options.least, threads)
+        for row, entry in zip(rows, entries):
+            row["program"] = entry.server.name
+        versions = {}
+        for peer in peers:
+            answer = peer.ask("hello")
+            versions[answer["name"]] = answer["version"]
+        return {"machine": machine, "ceilings": ceilings, "peers": versions, "rows": rows}
+    finally:
+        for server in own + peers:
+            server.close()
+
+
+def chosen_programs(options) -> list:
+    served = served_programs()
+    if options.mechanisms:
+        wanted = ["stages_bench"]
+    elif options.programs == "all":
+        wanted = served
+    elif options.programs:
+        wanted = options.programs.split(",")
+    elif options.quick:
+        wanted = ["attention_bench"]
+    else:
+        wanted = [p for p in ("attention_bench", "decode_bench", "train_step_bench") if p in served]
+    for program in wanted:
+        if not (Path(options.build) / program).exists():
+            raise SystemExit(f"bench: programs that are built, of {', '.join(served)}; found no {options.build}/{program}")
+    return wanted
+
+
+def main() -> int:
+    options = arguments()
+    os.chdir(ROOT)
+    report = Path(options.json)
+    report.parent.mkdir(parents=True, exist_ok=True)
+    if options.size:
+        report.with_name("size.json").write_text(json.dumps(measure_size(options), indent=1), encoding="utf-8")
+        return 0
+    programs = chosen_programs(options)
+    if options.list:
+        for program in programs:
+            subprocess.run([str(Path(options.build) / program), "--list"], check=True)
+        return 0
+    if options.quick and not options.only:
+        options.only = QUICK
+    rounds = options.rounds or (5 if options.quick else 9)
+    two = "1" if options.quick or (os.cpu_count() or 1) < 2 else "1,2"
+    result = {"command": "./dev bench " + " ".join(sys.argv[1:]), "rounds": rounds, "runs": [], "memory": []}
+    for threads in (options.threads or two).split(","):
+        run = run_threads(options, programs, int(threads), rounds)
+        result["runs"].append(dict(run, threads=int(threads)))
+        print_rows(run["rows"])
+    rows = [row for run in result["runs"] for row in run["rows"]]
+    result |= {"machine": result["runs"][0]["machine"], "peers": result["runs"][0]["peers"], "rows": rows}
+    if not options.quick and not options.no_memory:
+        grown = [r for r in rows if r["threads"] == 1 and r["shape"] in ("1k", "4k", "16k")]
+        result["memory"] = memory_rows(options, grown)
+        print_memory(result["memory"])
+    for run in result["runs"]:
+        del run["rows"]
+    beside = report.with_name(report.name + ".part")
+    beside.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    beside.rename(report)
+    pictures = bench_pictures.draw(result, report.parent)
+    print(f"written: {report}" + "".join(f", {p}" for p in pictures))
+    if options.save_baseline:
+        print(f"written: {bench_baseline.save(result, ROOT)}")
+        return 0
+    return bench_baseline.compare(result, ROOT, lambda names, threads: again(options, programs, names, threads))
+
+
+def again(options, programs: list, names: list, threads: int) -> list:
+    """Measures some rows once more, without peers."""
+    options.peers, options.only = False, ",".join(name.replace(" ", "+") for name in names)
+    return run_threads(options, programs, threads, 9)["rows"]
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (RuntimeError, subprocess.CalledProcessError) as error:
+        sys.exit(f"bench: {error}")

@@ -1,0 +1,212 @@
+"""PyTorch's side of the benchmark: the work of a row as its user would write it.
+
+Where scaled_dot_product_attention does it, that; FlexAttention, compiled, where a score or a mask is a function; else the
+plain form, which holds all logits. Protocol: see protocol.py.
+"""
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import protocol
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+WINDOW = 255  # keys before the query's own, as in the rows of attention_bench
+CAP = 30.0
+HIDDEN = 64
+
+
+def arrays(row: dict, grad: bool):
+    batch, heads, kv_heads, queries, keys, width = row["extents"]
+    dtype = DTYPES[row["dtype"]]
+    make = lambda h, t: torch.randn(batch, h, t, width).to(dtype).requires_grad_(grad)
+    return make(heads, queries), make(kv_heads, keys), make(kv_heads, keys)
+
+
+def alibi_slopes(heads: int) -> torch.Tensor:
+    return torch.tensor([2.0 ** (-8.0 * (h + 1) / heads) for h in range(heads)])
+
+
+def hidden_later(queries: int, keys: int) -> torch.Tensor:
+    """True where a key comes after the query."""
+    return torch.ones(queries, keys, dtype=torch.bool).triu(1)
+
+
+def plain_form(q, k, v, change, causal: bool):
+    logits = change(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]))
+    if causal:
+        logits = logits.masked_fill(hidden_later(*logits.shape[-2:]), -math.inf)
+    return torch.softmax(logits, -1) @ v
+
+
+def attention(row: dict, grad: bool):
+    """The forward call of the row and the tensors that learn."""
+    q, k, v = arrays(row, grad)
+    heads, tokens, keys, width = q.shape[1], q.shape[2], k.shape[2], q.shape[3]
+    sdpa = F.scaled_dot_product_attention
+    variant, causal = row["variant"], row["causal"]
+    learns = [q, k, v]
+    if variant in ("plain", "growth"):
+        grouped = k.shape[1] != heads
+        return lambda: sdpa(q, k, v, is_causal=causal, enable_gqa=grouped), learns
+    if variant == "grouped":
+        return lambda: sdpa(q, k, v, is_causal=causal, enable_gqa=True), learns
+    if variant == "dropout":
+        return lambda: sdpa(q, k, v, is_causal=causal, dropout_p=0.1), learns
+    distance = torch.arange(tokens)[:, None] - torch.arange(keys)[None, :]
+    if variant == "dense_bias":
+        bias = torch.randn(1, heads, tokens, keys, requires_grad=grad)
+        return lambda: sdpa(q, k, v, attn_mask=bias), learns + [bias]
+    if variant == "window":
+        seen = (distance >= 0) & (distance <= WINDOW)
+        return lambda: sdpa(q, k, v, attn_mask=seen), learns
+    if variant == "alibi":
+        bias = -alibi_slopes(heads)[:, None, None] * distance.abs()
+        if causal:
+            bias = bias.masked_fill(hidden_later(tokens, keys), -math.inf)
+        return lambda: sdpa(q, k, v, attn_mask=bias[None]), learns
+    if variant == "soft_cap":
+        return lambda: plain_form(q, k, v, lambda s: CAP * torch.tanh(s / CAP), causal), learns
+    if variant == "sink":
+        sink = torch.zeros(heads, 1, 1, requires_grad=grad)
+
+        def with_sink():
+            logits = q @ k.transpose(-1, -2) / math.sqrt(width)
+            logits = torch.cat([logits, sink.expand(*logits.shape[:-1], 1)], -1)
+            return torch.softmax(logits, -1)[..., :-1] @ v
+
+        return with_sink, learns + [sink]
+    if variant == "additive":
+        query_weight, key_weight, weight = (
+            (torch.randn(*s) / 8).requires_grad_(grad) for s in ((width, HIDDEN), (width, HIDDEN), (HIDDEN,)))
+
+        def additive():
+            hidden = torch.tanh((q @ query_weight)[..., :, None, :] + (k @ key_weight)[..., None, :, :])
+            return torch.softmax(hidden @ weight, -1) @ v
+
+        return additive, learns + [query_weight, key_weight, weight]
+    return None, None
+
+
+def forward_way(row: dict):
+    call, _ = attention(row, False)
+
+    def run():
+        with torch.no_grad():
+            call()
+
+    return run
+
+
+def backward_way(row: dict):
+    call, learns = attention(row, True)
+    out = call()
+    dout = torch.randn_like(out)
+    return lambda: torch.autograd.grad(out, learns, dout, retain_graph=True)
+
+
+def flex_way(row: dict):
+    """FlexAttention, compiled; on a processor it has no backward pass."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+    q, k, v = arrays(row, False)
+    variant, tokens, keys, heads = row["variant"], q.shape[2], k.shape[2], q.shape[1]
+    slopes = alibi_slopes(heads)
+    score = {
+        "alibi": lambda s, b, h, i, j: s - slopes[h] * (i - j).abs(),
+        "soft_cap": lambda s, b, h, i, j: CAP * torch.tanh(s / CAP),
+        "window": None,
+    }[variant]
+    mask = None
+    if variant == "window":
+        mask = create_block_mask(lambda b, h, i, j: (i >= j) & (i - j <= WINDOW), None, None, tokens, keys, device="cpu")
+    elif row["causal"]:
+        mask = create_block_mask(lambda b, h, i, j: i >= j, None, None, tokens, keys, device="cpu")
+    torch._dynamo.reset()  # every row is a program of its own: no recompilation with guessed sizes
+    compiled = torch.compile(flex_attention)
+
+    def run():
+        with torch.no_grad():
+            compiled(q, k, v, score_mod=score, block_mask=mask)
+
+    return run
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.project_in, self.project_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        batch, tokens, width = x.shape
+        qkv = self.project_in(self.before_attention(x)).view(batch, tokens, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.project_out(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        return x + self.down(F.gelu(self.up(self.before_mlp(x))))
+
+
+class Gpt(nn.Module):
+    """Pre-norm, GELU, learned positions, the embedding as the head."""
+
+    def __init__(self, layers: int, width: int, heads: int, tokens: int, vocabulary: int):
+        super().__init__()
+        self.token, self.position = nn.Embedding(vocabulary, width), nn.Embedding(tokens, width)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, ids):
+        x = self.token(ids) + self.position(torch.arange(ids.shape[1]))
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x) @ self.token.weight.t()
+
+
+def step_way(row: dict, compiled: bool):
+    """Forward, loss, backward, clipping, AdamW."""
+    layers, width, heads, batch, tokens, vocabulary = row["extents"]
+    model = Gpt(layers, width, heads, tokens, vocabulary)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)
+    ids, labels = (torch.randint(vocabulary, (batch, tokens)) for _ in range(2))
+    if compiled:
+        torch._dynamo.reset()
+    run = torch.compile(model) if compiled else model
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(run(ids).view(-1, vocabulary), labels.view(-1)).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+def ways(row: dict) -> list:
+    if row["pass"] == "step":
+        return [] if len(row["extents"]) != 6 else [("PyTorch", lambda: step_way(row, False)),
+                                                    ("PyTorch compiled", lambda: step_way(row, True))]
+    if len(row["extents"]) != 6 or row["variant"] not in KNOWN:
+        return []
+    found = [(KNOWN[row["variant"]], lambda: (backward_way if row["pass"] == "backward" else forward_way)(row))]
+    if row["variant"] in ("alibi", "soft_cap", "window") and row["pass"] == "forward":
+        found.append(("PyTorch FlexAttention", lambda: flex_way(row)))
+    return found
+
+
+KNOWN = {
+    "plain": "PyTorch", "growth": "PyTorch", "grouped": "PyTorch", "dropout": "PyTorch", "dense_bias": "PyTorch",
+    "window": "PyTorch, mask stored", "alibi": "PyTorch, bias stored", "soft_cap": "PyTorch, plain form",
+    "sink": "PyTorch, plain form", "additive": "PyTorch, plain form",
+}
+
+if __name__ == "__main__":
+    chosen = protocol.options()
+    torch.set_num_threads(chosen.threads)
+    torch.manual_seed(1)
+    protocol.serve(ways, chosen.threads, {"name": "PyTorch", "version": torch.__version__})
