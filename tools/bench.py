@@ -45,6 +45,7 @@ def arguments() -> argparse.Namespace:
     add("--save-baseline", action="store_true", help="store the result as what this class of machine can do")
     add("--size", action="store_true", help="size of the stripped libraries, and the time of a build from nothing")
     add("--list", action="store_true", help="print the names of all rows and end")
+    add("--which", action="store_true", help=argparse.SUPPRESS)  # what these options need built
     add("--build", default="build/release", metavar="FOLDER", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -202,14 +203,19 @@ def chosen_programs(options) -> list:
     else:
         wanted = [p for p in ("attention_bench", "decode_bench", "train_step_bench") if p in served]
     for program in wanted:
-        if not (Path(options.build) / program).exists():
-            raise SystemExit(f"bench: programs that are built, of {', '.join(served)}; found no {options.build}/{program}")
+        if program not in served:
+            raise SystemExit(f"bench: --programs of {', '.join(served)}; got {program}")
+        if not options.which and not (Path(options.build) / program).exists():
+            raise SystemExit(f"bench: a program that is built, found no {options.build}/{program}")
     return wanted
 
 
 def main() -> int:
     options = arguments()
     os.chdir(ROOT)
+    if options.which:
+        print("\n".join(["attune", "attune_train"] if options.size else chosen_programs(options)))
+        return 0
     report = Path(options.json)
     report.parent.mkdir(parents=True, exist_ok=True)
     if options.size:

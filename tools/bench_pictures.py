@@ -128,7 +128,7 @@ def intensity(row: dict) -> float:
 
 def roofline(result: dict, rows: list, path: Path) -> Path:
     ceilings = result["runs"][0]["ceilings"]
-    rows = [r for r in rows if r["pass"] in ("forward", "backward", "decode") and r["variant"] in ("plain", "growth")
+    rows = [r for r in rows if r["pass"] in ("forward", "backward", "decode") and r["variant"] == "plain"
             and r["dtype"] in ("float32", "bfloat16") and r["flops"]]
     svg = Svg(760, 480, "Roofline: what memory and arithmetic allow, and what is reached")
     svg.text(20, 48, machine_of(result), "soft")
@@ -153,7 +153,10 @@ def roofline(result: dict, rows: list, path: Path) -> Path:
     top_peak = max([peak for peak, _ in roofs] + [y_high / 2 if not roofs else 0])
     start = max(x_low, y_low / ceilings["memory_read"])
     svg.line(at_x(start), at_y(start * ceilings["memory_read"]), at_x(top_peak / ceilings["memory_read"]), at_y(top_peak), "roof")
-    svg.text(at_x(0.62), at_y(ceilings["memory_read"] * 1.5), f"reading memory, {ceilings['memory_read']:.0f} GB/s", "soft")
+    slope = math.degrees(math.atan2(at_y(2) - at_y(1), at_x(2) - at_x(1)))
+    x, y = at_x(start) + 8, at_y(start * ceilings["memory_read"]) - 14
+    svg.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" class="soft" transform="rotate({slope:.1f} {x:.1f} {y:.1f})">'
+                     f"reading memory, {ceilings['memory_read']:.0f} GB/s</text>")
     for row in rows:
         if row["ratio"] and row["gflops"] / row["ratio"] > y_low:
             svg.dot(at_x(intensity(row)), at_y(row["gflops"] / row["ratio"]), row["pass"] == "backward", "ring")
