@@ -52,6 +52,7 @@ int run(int argc, char** argv) {
   add_translate(program);
   add_view(program);
   add_info(program);
+  add_explain(program);
   add_demo(program);
   try {
     program.parse(argc, argv);

@@ -41,7 +41,7 @@ class Cli : public testing::Test {
 TEST_F(Cli, HelpHasAnExampleOfEveryCommand) {
   const Outcome all = run({"--help"});
   EXPECT_EQ(all.code, 0);
-  for (const char* command : {"fetch", "train", "eval", "translate", "view", "info", "demo"}) {
+  for (const char* command : {"fetch", "train", "eval", "translate", "view", "info", "explain", "demo"}) {
     EXPECT_NE(all.out.find(command), std::string::npos);
     const Outcome help = run({command, "--help"});
     EXPECT_EQ(help.code, 0);
@@ -55,6 +55,8 @@ TEST_F(Cli, WrongUsageIsTwo) {
        std::vector<std::vector<std::string>>{{},
                                              {"sing"},
                                              {"info", "--sing"},
+                                             {"explain"},
+                                             {"explain", "--shape", "1,8,1024"},
                                              {"eval"},
                                              {"eval", "run", "--on", "moon"},
                                              {"train"},
@@ -77,6 +79,24 @@ TEST_F(Cli, InfoTellsWhatThereIs) {
   EXPECT_NE(run({"info", "--mechanisms"}).out.find("scaled_dot"), std::string::npos);
   EXPECT_NE(run({"info"}).out.find("threads"), std::string::npos);
   expect_error(run({"info", "nowhere"}), "nowhere");
+}
+
+TEST_F(Cli, ExplainTellsThePathOfACall) {
+  const auto told = [&](std::vector<std::string> more) {
+    std::vector<std::string> all{"explain", "--shape", "1,8,1024,64", "--threads", "1", "--json"};
+    all.insert(all.end(), more.begin(), more.end());
+    return Json::parse(run(all).out);
+  };
+  const Json plain = told({"--causal"}), biased = told({"--causal", "--bias", "soft_cap", "--bias", "alibi"});
+  EXPECT_EQ(plain.at("path"), "plain");
+  EXPECT_EQ(biased.at("path"), "stages");
+  EXPECT_NE(biased.at("why").get<std::string>().find("soft_cap"), std::string::npos);
+  EXPECT_GT(told({"--score", "additive"}).at("forward_bytes"), plain.at("forward_bytes"));
+  EXPECT_NE(run({"explain", "--shape", "2,4,8,16", "--position", "rotary"}).out.find("why"), std::string::npos);
+  expect_error(run({"explain", "--shape", "1,8,1024,64", "--bias", "alib"}), "alibi");
+  expect_error(run({"explain", "--shape", "1,8,1024,64", "--kv-heads", "3"}), "3 key heads");
+  expect_error(run({"explain", "--shape", "1,8,-1,64"}), "1 or more");
+  expect_error(run({"explain", "--shape", "1,8,1024,64", "--dtype", "int8"}), "bfloat16");
 }
 
 TEST_F(Cli, ErrorsAreOneLineThatNamesTheCause) {
