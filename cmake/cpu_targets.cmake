@@ -1,5 +1,8 @@
 # Which of the instruction sets that attune dispatches to this machine can run: every test runs once for each.
 set(ATTUNE_CPU_TARGETS scalar)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  set(ATTUNE_CPU_TARGETS neon)
+endif()
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND EXISTS /proc/cpuinfo)
   file(STRINGS /proc/cpuinfo flags LIMIT_COUNT 1 REGEX "^flags")
   if(flags MATCHES " avx2( |$)" AND flags MATCHES " fma( |$)" AND flags MATCHES " bmi2( |$)")

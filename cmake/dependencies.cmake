@@ -1,9 +1,20 @@
 # What each layer needs from outside, all of it in Debian 12. A layer that needs nothing has no line.
 find_package(Threads REQUIRED)
-find_package(fmt REQUIRED)
-find_package(nlohmann_json REQUIRED)
-find_package(PkgConfig REQUIRED)
-pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
+if(ATTUNE_HOST_HEADERS)
+  # The host's headers, after the target's own; its libraries are of the wrong machine. All that is needed has a form of
+  # headers alone.
+  add_library(attune_headers INTERFACE)
+  target_compile_options(attune_headers INTERFACE -idirafter /usr/include)
+  target_compile_definitions(attune_headers INTERFACE FMT_HEADER_ONLY)
+  foreach(name fmt::fmt nlohmann_json::nlohmann_json PkgConfig::HWY)
+    add_library(${name} ALIAS attune_headers)
+  endforeach()
+else()
+  find_package(fmt REQUIRED)
+  find_package(nlohmann_json REQUIRED)
+  find_package(PkgConfig REQUIRED)
+  pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
+endif()
 
 set(ATTUNE_NEEDS_base Threads::Threads fmt::fmt PkgConfig::HWY)
 set(ATTUNE_NEEDS_io nlohmann_json::nlohmann_json)

@@ -81,7 +81,11 @@ endfunction()
 # tests/<folder>/*_test.cpp become the program test_<folder>, which links the layer of that name and what lies below it.
 # It is run once per instruction set that this machine has; a set that is absent is not registered.
 function(attune_tests)
-  find_package(GTest REQUIRED)
+  if(ATTUNE_HOST_HEADERS)
+    add_subdirectory(/usr/src/googletest googletest EXCLUDE_FROM_ALL)
+  else()
+    find_package(GTest REQUIRED)
+  endif()
   include(${PROJECT_SOURCE_DIR}/cmake/cpu_targets.cmake)
   file(GLOB folders CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/*)
   foreach(folder ${folders})

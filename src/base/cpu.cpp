@@ -12,7 +12,18 @@
 
 namespace attune {
 namespace {
+#if defined(__aarch64__)
+constexpr std::array<std::string_view, 1> kNames = {"neon"};  // the compiler's baseline has it
+#else
 constexpr std::array<std::string_view, 3> kNames = {"scalar", "avx2", "avx512"};
+#endif
+
+std::string all_names() {
+  std::string names(kNames[0]);
+  for (std::size_t i = 1; i < kNames.size(); ++i)
+    names += (i + 1 < kNames.size() ? ", " : " or ") + std::string(kNames[i]);
+  return names;
+}
 
 CpuInfo detect() {
   CpuInfo info;
@@ -53,7 +64,7 @@ CpuTarget choose() {
     }
     return CpuTarget(i);
   }
-  fail("ATTUNE_CPU", "scalar, avx2 or avx512", "got \"" + std::string(text) + "\"");
+  fail("ATTUNE_CPU", all_names(), "got \"" + std::string(text) + "\"");
 }
 }  // namespace
 

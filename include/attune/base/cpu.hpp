@@ -6,7 +6,8 @@
 
 namespace attune {
 
-/// The targets that kernels are compiled for, weakest first. `scalar` is the compiler's baseline for the architecture.
+/// The targets that kernels are compiled for, weakest first. `scalar` is the compiler's baseline for the architecture;
+/// on 64-bit ARM that is NEON, and its name is "neon".
 enum class CpuTarget : std::uint8_t { scalar, avx2, avx512 };
 
 struct CpuInfo {
@@ -22,7 +23,7 @@ const CpuInfo& cpu_info();
 /// The best target that the processor has, or the one that the environment variable ATTUNE_CPU names (scalar, avx2,
 /// avx512). Throws Error if that names none or one that the processor lacks: it never falls back.
 CpuTarget cpu_target();
-/// "scalar", "avx2", "avx512".
+/// "scalar", "avx2", "avx512"; on 64-bit ARM "neon".
 std::string_view name_of(CpuTarget target);
 
 }  // namespace attune
