@@ -63,16 +63,21 @@ void add_decoding(bench::Bench& rows) {
   }
 }
 
-/// One head of 1k to 16k tokens; on one thread, where nothing but the work itself can grow.
+/// One head of 1k to 16k tokens; on one thread, where nothing but the work itself can grow. At 4k tokens also what
+/// other libraries need all logits for: tools/bench.py asks how much memory each takes.
 void add_growth(bench::Bench& rows) {
-  for (int k : {1, 2, 4, 8, 16}) {
+  const auto add = [&](int k, const AttendOptions& options, const char* variant) {
     const Problem p{std::to_string(k) + "k", 1, 1, 1, k * 1024, k * 1024, 64};
     for (bool backward : {false, true}) {
-      bench::Row row = attention_row(p, {}, {.variant = "growth", .backward = backward});
+      bench::Row row = attention_row(p, options, {.variant = variant, .backward = backward});
       row.most_threads = 1;
       rows.add(row);
     }
-  }
+  };
+  for (int k : {1, 2, 4, 8, 16}) add(k, {}, "growth");
+  add(4, {.dropout_p = 0.1, .seed = 1}, "dropout");
+  add(4, {.bias = SoftCap{.cap = 30}}, "soft_cap");
+  add(4, {.normalizer = SoftmaxWithSink{}}, "sink");
 }
 }  // namespace
 

@@ -4,6 +4,7 @@ find_program(ATTUNE_PYTHON python3 REQUIRED)
 add_test(NAME layers COMMAND ${ATTUNE_PYTHON} ${PROJECT_SOURCE_DIR}/tools/check_layers.py)
 add_test(NAME layers.finds_mistakes COMMAND ${ATTUNE_PYTHON} ${PROJECT_SOURCE_DIR}/tests/docs/check_layers_test.py)
 add_test(NAME docs.links COMMAND ${ATTUNE_PYTHON} ${PROJECT_SOURCE_DIR}/tools/check_docs.py)
+add_test(NAME bench COMMAND ${ATTUNE_PYTHON} ${PROJECT_SOURCE_DIR}/tests/docs/bench_test.py)
 add_test(NAME dev COMMAND ${PROJECT_SOURCE_DIR}/tests/docs/dev_test.sh)
 include(${PROJECT_SOURCE_DIR}/cmake/docs.cmake)
 

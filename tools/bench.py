@@ -32,13 +32,13 @@ def served_programs() -> list:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.split("\n", maxsplit=1)[0])
     add = parser.add_argument
-    add("--quick", action="store_true", help="two minutes, no peers: 5 rounds of the main rows on one thread")
+    add("--quick", action="store_true", help="two minutes, no peers: the main rows on one thread")
     add("--peers", action="store_true", help="PyTorch and ONNX Runtime too, installed into build/peers on first use")
     add("--mechanisms", action="store_true", help="every stage and mechanism (stages_bench) instead of the main rows")
     add("--only", default="", metavar="WORDS", help='rows with one of these words in their names: "A+forward,E"')
     add("--programs", default="", metavar="NAMES", help="comma-separated programs of bench/, or all")
     add("--threads", default="", metavar="LIST", help="numbers of threads, one run each (1,2; with --quick 1)")
-    add("--rounds", type=int, default=0, help="samples of each row (9; with --quick 5)")
+    add("--rounds", type=int, default=0, help="samples of each row (9)")
     add("--least", type=float, default=20, metavar="MS", help="a sample takes at least so long (20)")
     add("--json", default="out/bench/bench.json", metavar="FILE", help="(out/bench/bench.json); pictures lie beside it")
     add("--no-memory", action="store_true", help="leave out how much memory calls take (--quick does)")
@@ -175,7 +175,7 @@ def run_threads(options, programs: list, threads: int, rounds: int) -> dict:
         if not entries:
             raise SystemExit("bench: --only to leave at least one row (--list shows them), none left")
         ceilings = next(e.server for e in entries).ask("ceilings")
-        print(f"\n{machine['cpu']}, {machine['target']}, {machine['compiler']}, {threads} thread{'s' if threads > 1 else ''}: "
+        print(f"{machine['cpu']}, {machine['target']}, {machine['compiler']}, {threads} thread{'s' if threads > 1 else ''}: "
               + ", ".join(f"{k} {v:.1f}" for k, v in ceilings.items()) + " (10^9 a second)")
         rows = measure(entries, rounds, options.least, threads)
         for row, entry in zip(rows, entries):
@@ -201,7 +201,7 @@ def chosen_programs(options) -> list:
     elif options.quick:
         wanted = ["attention_bench"]
     else:
-        wanted = [p for p in ("attention_bench", "decode_bench", "train_step_bench") if p in served]
+        wanted = [p for p in ("attention_bench", "decode_bench", "steps_bench") if p in served]
     for program in wanted:
         if program not in served:
             raise SystemExit(f"bench: --programs of {', '.join(served)}; got {program}")
@@ -228,7 +228,7 @@ def main() -> int:
         return 0
     if options.quick and not options.only:
         options.only = QUICK
-    rounds = options.rounds or (5 if options.quick else 9)
+    rounds = options.rounds or 9
     two = "1" if options.quick or (os.cpu_count() or 1) < 2 else "1,2"
     result = {"command": "./dev bench " + " ".join(sys.argv[1:]), "rounds": rounds, "runs": [], "memory": []}
     for threads in (options.threads or two).split(","):
@@ -238,7 +238,7 @@ def main() -> int:
     rows = [row for run in result["runs"] for row in run["rows"]]
     result |= {"machine": result["runs"][0]["machine"], "peers": result["runs"][0]["peers"], "rows": rows}
     if not options.quick and not options.no_memory:
-        grown = [r for r in rows if r["threads"] == 1 and r["shape"] in ("1k", "4k", "16k")]
+        grown = [r for r in rows if r["threads"] == 1 and r["shape"] in ("4k", "16k")]
         result["memory"] = memory_rows(options, grown)
         print_memory(result["memory"])
     for run in result["runs"]:

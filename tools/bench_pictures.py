@@ -54,7 +54,7 @@ class Svg:
 
 
 def words_of(row: dict) -> str:
-    mask = " causal" if row["causal"] and row["variant"] != "window" else ""
+    mask = " causal" if row["causal"] and row["variant"] not in ("window", "gpt") else ""
     variant = "" if row["variant"] in ("plain", "growth") else " " + row["variant"].replace("_", " ")
     dtype = "" if row["dtype"] == "float32" else " " + row["dtype"]
     return f"{row['shape']} {row['pass']}{mask}{variant}{dtype}"

@@ -7,9 +7,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 import protocol
+from pytorch_models import step_way
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WINDOW = 255  # keys before the query's own, as in the rows of attention_bench
@@ -132,65 +132,11 @@ def flex_way(row: dict):
     return run
 
 
-class Block(nn.Module):
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.project_in, self.project_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x):
-        batch, tokens, width = x.shape
-        qkv = self.project_in(self.before_attention(x)).view(batch, tokens, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.project_out(mixed.transpose(1, 2).reshape(batch, tokens, width))
-        return x + self.down(F.gelu(self.up(self.before_mlp(x))))
-
-
-class Gpt(nn.Module):
-    """Pre-norm, GELU, learned positions, the embedding as the head."""
-
-    def __init__(self, layers: int, width: int, heads: int, tokens: int, vocabulary: int):
-        super().__init__()
-        self.token, self.position = nn.Embedding(vocabulary, width), nn.Embedding(tokens, width)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
-        for parameter in self.parameters():
-            if parameter.dim() > 1:
-                nn.init.normal_(parameter, std=0.02)
-
-    def forward(self, ids):
-        x = self.token(ids) + self.position(torch.arange(ids.shape[1]))
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x) @ self.token.weight.t()
-
-
-def step_way(row: dict, compiled: bool):
-    """Forward, loss, backward, clipping, AdamW."""
-    layers, width, heads, batch, tokens, vocabulary = row["extents"]
-    model = Gpt(layers, width, heads, tokens, vocabulary)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)
-    ids, labels = (torch.randint(vocabulary, (batch, tokens)) for _ in range(2))
-    if compiled:
-        torch._dynamo.reset()
-    run = torch.compile(model) if compiled else model
-
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(run(ids).view(-1, vocabulary), labels.view(-1)).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-
-    return step
-
-
 def ways(row: dict) -> list:
     if row["pass"] == "step":
-        return [] if len(row["extents"]) != 6 else [("PyTorch", lambda: step_way(row, False)),
-                                                    ("PyTorch compiled", lambda: step_way(row, True))]
+        if row["variant"] not in ("gpt", "translation"):
+            return []
+        return [("PyTorch", lambda: step_way(row, False)), ("PyTorch compiled", lambda: step_way(row, True))]
     if len(row["extents"]) != 6 or row["variant"] not in KNOWN:
         return []
     found = [(KNOWN[row["variant"]], lambda: (backward_way if row["pass"] == "backward" else forward_way)(row))]
