@@ -27,23 +27,24 @@ void add_plain(bench::Bench& rows) {
   }
 }
 
+/// Several threads cut all of these as they cut plain attention: what differs in kind is measured with them too.
 void add_variants(bench::Bench& rows) {
   const Problem& a = bench::problem('A');
   Problem grouped = a;
   grouped.kv_heads = 2;
   const double width = 256, tokens = a.queries;  // query i sees its last 256 keys
-  add_both(
-      rows, a, {.mask = Causal{} & Window{.left = 255}},
-      {.variant = "window", .causal = true, .visible = (width * tokens - width * (width - 1) / 2) / tokens / tokens});
-  add_both(rows, grouped, {}, {.variant = "grouped"});
+  const double seen = (width * tokens - width * (width - 1) / 2) / tokens / tokens;
+  add_both(rows, a, {.mask = Causal{} & Window{.left = 255}},
+           {.variant = "window", .causal = true, .visible = seen, .most_threads = 1});
+  add_both(rows, grouped, {}, {.variant = "grouped", .most_threads = 1});
   add_both(rows, a, {.dropout_p = 0.1, .seed = 1}, {.variant = "dropout"});
   add_both(rows, a, {.bias = Dense{}}, {.variant = "dense_bias"});
   add_both(rows, a, {.bias = Alibi{}}, {.variant = "alibi"});
-  add_both(rows, a, {.bias = Alibi{}, .mask = Causal{}}, {.variant = "alibi", .causal = true});
+  add_both(rows, a, {.bias = Alibi{}, .mask = Causal{}}, {.variant = "alibi", .causal = true, .most_threads = 1});
   for (char name : {'A', 'D'}) {
-    add_both(rows, bench::problem(name), {.bias = SoftCap{.cap = 30}}, {.variant = "soft_cap"});
+    add_both(rows, bench::problem(name), {.bias = SoftCap{.cap = 30}}, {.variant = "soft_cap", .most_threads = 1});
   }
-  add_both(rows, a, {.normalizer = SoftmaxWithSink{}}, {.variant = "sink"});
+  add_both(rows, a, {.normalizer = SoftmaxWithSink{}}, {.variant = "sink", .most_threads = 1});
   add_both(rows, a, {.score = Additive{.hidden_dim = 64}}, {.variant = "additive", .ceiling = Ceiling::none});
 }
 
@@ -53,8 +54,8 @@ void add_types(bench::Bench& rows) {
     add_both(rows, bench::problem(name), {},
              {.dtype = DType::bfloat16, .ceiling = has_bf16 ? Ceiling::fma_bf16 : Ceiling::fma_f32});
   }
-  add_both(rows, bench::problem('A'), {}, {.dtype = DType::float16});
-  add_both(rows, bench::problem('A'), {}, {.dtype = DType::float64, .ceiling = Ceiling::fma_f64});
+  add_both(rows, bench::problem('A'), {}, {.dtype = DType::float16, .most_threads = 1});
+  add_both(rows, bench::problem('A'), {}, {.dtype = DType::float64, .ceiling = Ceiling::fma_f64, .most_threads = 1});
 }
 
 void add_decoding(bench::Bench& rows) {
@@ -69,9 +70,7 @@ void add_growth(bench::Bench& rows) {
   const auto add = [&](int k, const AttendOptions& options, const char* variant) {
     const Problem p{std::to_string(k) + "k", 1, 1, 1, k * 1024, k * 1024, 64};
     for (bool backward : {false, true}) {
-      bench::Row row = attention_row(p, options, {.variant = variant, .backward = backward});
-      row.most_threads = 1;
-      rows.add(row);
+      rows.add(attention_row(p, options, {.variant = variant, .backward = backward, .most_threads = 1}));
     }
   };
   for (int k : {1, 2, 4, 8, 16}) add(k, {}, "growth");

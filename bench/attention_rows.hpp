@@ -81,6 +81,7 @@ struct AttentionRow {
   DType dtype = DType::float32;
   double visible = 0;  // share of the pairs that count; 0: all, or half of them where causal
   Ceiling ceiling = Ceiling::fma_f32;
+  int most_threads = 1 << 20;
 };
 
 inline Row attention_row(const Problem& p, AttendOptions options, const AttentionRow& what) {
@@ -95,6 +96,7 @@ inline Row attention_row(const Problem& p, AttendOptions options, const Attentio
   row.flops = 4 * p.pairs() * visible * p.width * (what.backward ? 2.5 : 1);
   row.bytes = 2.0 * p.batch * p.kv_heads * p.keys * p.width * double(size_of(what.dtype));
   row.ceiling = what.ceiling;
+  row.most_threads = what.most_threads;
   row.prepare = [p, options, what] {
     auto call = std::make_shared<AttentionCall>(p, what.dtype, options, what.backward);
     return what.backward ? Call([call] { call->backward(); }) : Call([call] { call->forward(); });

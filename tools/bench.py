@@ -9,16 +9,14 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import bench_baseline
+import bench_memory
 import bench_pictures
-from bench_serve import Entry, Server, measure, name_of
+from bench_serve import Entry, measure, name_of, start_own, start_peers
 
 ROOT = Path(__file__).resolve().parent.parent
-PEERS = ("pytorch", "onnx_runtime")
-PEER_PACKAGES = ("torch", "onnxruntime", "onnx", "numpy")
 # What a person looks at after a change: every shape and variant once, on one thread.
 QUICK = "A+plain,A+grouped,A+window,A+dropout,A+dense_bias,A+alibi,A+soft_cap,A+sink,B+plain,D+plain,E+plain,F"
 
@@ -50,36 +48,6 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def peer_python() -> str:
-    """The interpreter that has the peers; ATTUNE_PEERS names another one. Installs them if need be."""
-    given = os.environ.get("ATTUNE_PEERS")
-    if given:
-        return given
-    folder = ROOT / "build" / "peers"
-    python, done = folder / "bin" / "python", folder / "complete"
-    if not done.exists():
-        print(f"bench: installing {', '.join(PEER_PACKAGES)} into build/peers (several GB, minutes)", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--no-cache-dir", *PEER_PACKAGES], check=True)
-        done.touch()
-    return str(python)
-
-
-def start_own(options, programs: list, threads: int, only: str) -> list:
-    servers = []
-    for program in programs:
-        command = [str(Path(options.build) / program), "--serve", "--threads", str(threads)]
-        servers.append(Server(program, command + (["--only", only] if only else [])))
-    return servers
-
-
-def start_peers(options, threads: int) -> list:
-    if not options.peers:
-        return []
-    python = peer_python()
-    return [Server(p, [python, str(ROOT / "tools" / "peers" / f"{p}.py"), "--threads", str(threads)]) for p in PEERS]
-
-
 def entries_of(own: list, peers: list) -> tuple:
     """All rows of all programs, a name once; and what the first program says of the machine."""
     entries, seen, machine = [], set(), {}
@@ -94,45 +62,14 @@ def entries_of(own: list, peers: list) -> tuple:
                 continue
             seen.add(name_of(row))
             entries.append(Entry(row, server, number))
-            for peer in peers:
-                entries[-1].add_peer(peer)
+            if row["variant"] != "growth":  # what it shows is attune's time against its own
+                for peer in peers:
+                    entries[-1].add_peer(peer)
     return entries, machine
 
 
-def memory_rows(options, rows: list) -> list:
-    """Bytes that one call takes beside its arguments, each in a process of its own: how far resident memory rises.
-
-    Peers make a small call first, so that their libraries' own pages do not count.
-    """
-    python = peer_python() if options.peers else None
-    found = []
-    for row in rows:
-        name = name_of(row)
-        own = Server(row["program"], [str(Path(options.build) / row["program"]), "--serve", "--only", name.replace(" ", "+")])
-        numbers = {name_of(r): i for i, r in enumerate(own.ask("rows")["rows"])}
-        result = {"row": name, "bytes": own.ask(f"memory {numbers[name]}").get("bytes"), "peers": []}
-        own.close()
-        asked = {key: row[key] for key in ("extents", "pass", "variant", "causal", "dtype")}
-        batch, heads, kv_heads, _, _, width = row["extents"]
-        small = dict(asked, extents=[batch, heads, kv_heads, 64, 64, width])
-        for peer in PEERS if python else ():
-            ways = []
-            number = 0
-            while number == 0 or number < len(ways):
-                server = Server(peer, [python, str(ROOT / "tools" / "peers" / f"{peer}.py")])
-                warm, ways = server.ask("add " + json.dumps(small))["ways"], server.ask("add " + json.dumps(asked))["ways"]
-                if ways and ways[number][1] != "PyTorch FlexAttention":
-                    server.ask(f"time {warm[number][0]} 0")
-                    rise = server.ask(f"memory {ways[number][0]}").get("bytes")
-                    result["peers"].append({"name": ways[number][1], "bytes": rise})
-                server.close()
-                number += 1
-        found.append(result)
-    return found
-
-
 def print_rows(rows: list) -> None:
-    print(f"{'':46}{'ms':>10} {'GFLOP/s':>8} {'share':>6} {'spread':>7} {'x plain':>8}  best peer, its time over attune's")
+    print(f"{'':46}{'ms':>10} {'GFLOP/s':>8} {'share':>6} {'spread':>7} {'x plain':>8}  best peer: its time over ours")
     for row in rows:
         rate = row["gbs"] if row["memory_bound"] else row["gflops"]
         share = f"{100 * row['share']:5.1f}%" if row["share"] else "     -"
@@ -141,41 +78,15 @@ def print_rows(rows: list) -> None:
         print(f"{name_of(row):46}{row['ms']:10.3f} {rate:8.1f} {share} {100 * row['spread']:6.1f}% {over}{peer}")
 
 
-def print_memory(found: list) -> None:
-    for result in found:
-        peers = "".join(f"   {p['name']} {p['bytes'] / 1e6:.1f} MB" for p in result["peers"] if p["bytes"] is not None)
-        print(f"memory beside the arguments: {result['row']:36} {result['bytes'] / 1e6:8.1f} MB{peers}")
-
-
-def measure_size(options) -> dict:
-    """Bytes of the stripped libraries; seconds of a build from nothing, compiler cache off."""
-    sizes = {}
-    for library in sorted(Path(options.build).glob("libattune*.a")):
-        stripped = Path(options.build) / (library.name + ".stripped")
-        subprocess.run(["strip", "--strip-debug", "-o", str(stripped), str(library)], check=True)
-        sizes[library.name] = stripped.stat().st_size
-        stripped.unlink()
-        print(f"{library.name}: {sizes[library.name] / 1e6:.2f} MB stripped")
-    folder = Path("build/size")
-    subprocess.run(["cmake", "--preset", "release", "--fresh", "-B", str(folder)], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["cmake", "--build", str(folder), "--target", "clean"], check=True, stdout=subprocess.DEVNULL)
-    start = time.monotonic()
-    subprocess.run(["cmake", "--build", str(folder)], check=True, stdout=subprocess.DEVNULL,
-                   env=os.environ | {"CCACHE_DISABLE": "1"})
-    sizes["cold_build_seconds"] = time.monotonic() - start
-    print(f"everything, built from nothing on {os.cpu_count()} processors: {sizes['cold_build_seconds']:.0f} s")
-    return sizes
-
-
 def run_threads(options, programs: list, threads: int, rounds: int) -> dict:
-    own = start_own(options, programs, threads, options.only)
-    peers = start_peers(options, threads)
+    own = start_own(options.build, programs, threads, options.only)
+    peers = start_peers(threads) if options.peers else []
     try:
         entries, machine = entries_of(own, peers)
         if not entries:
             raise SystemExit("bench: --only to leave at least one row (--list shows them), none left")
         ceilings = next(e.server for e in entries).ask("ceilings")
-        print(f"{machine['cpu']}, {machine['target']}, {machine['compiler']}, {threads} thread{'s' if threads > 1 else ''}: "
+        print(f"{machine['cpu']}, {machine['target']}, {machine['compiler']}, threads: {threads}; "
               + ", ".join(f"{k} {v:.1f}" for k, v in ceilings.items()) + " (10^9 a second)")
         rows = measure(entries, rounds, options.least, threads)
         for row, entry in zip(rows, entries):
@@ -219,7 +130,8 @@ def main() -> int:
     report = Path(options.json)
     report.parent.mkdir(parents=True, exist_ok=True)
     if options.size:
-        report.with_name("size.json").write_text(json.dumps(measure_size(options), indent=1), encoding="utf-8")
+        sizes = bench_memory.measure_size(options.build)
+        report.with_name("size.json").write_text(json.dumps(sizes, indent=1), encoding="utf-8")
         return 0
     programs = chosen_programs(options)
     if options.list:
@@ -238,9 +150,9 @@ def main() -> int:
     rows = [row for run in result["runs"] for row in run["rows"]]
     result |= {"machine": result["runs"][0]["machine"], "peers": result["runs"][0]["peers"], "rows": rows}
     if not options.quick and not options.no_memory:
-        grown = [r for r in rows if r["threads"] == 1 and r["shape"] in ("4k", "16k")]
-        result["memory"] = memory_rows(options, grown)
-        print_memory(result["memory"])
+        grown = [r for r in rows if r["threads"] == 1 and (r["shape"] in ("4k", "16k") or r["pass"] == "step")]
+        result["memory"] = bench_memory.memory_rows(options.build, grown, options.peers)
+        bench_memory.print_memory(result["memory"])
     for run in result["runs"]:
         del run["rows"]
     beside = report.with_name(report.name + ".part")

@@ -1,8 +1,8 @@
 """What a class of machine could do when somebody last looked: bench/baseline/<class>.json, and what became slower.
 
-Rows are compared by their share of the ceiling that was measured beside them, so that a processor that runs slower today
-does not count; rows without a ceiling by their time. A row is slower than noise if it lost more than 2 % and one and a
-half times the distance of the quartiles, of both runs together, and did so again when it was measured once more.
+Rows are compared by their share of the ceiling that was measured beside them, so that a processor that runs slower
+today does not count; rows without a ceiling by their time. A row is slower than noise if it lost more than 2 % and
+one and a half times the distance of the quartiles, of both runs together, and did so again when measured once more.
 """
 import json
 import re

@@ -10,16 +10,19 @@ import sys
 from pathlib import Path
 
 STYLE = """
-:root { --back: #ffffff; --text: #1f2933; --soft: #616e7c; --grid: #e4e7eb; --ours: #1d6fdc; --ours2: #8dbbf5; --peer: #c0772b; }
+:root { --back: #ffffff; --text: #1f2933; --soft: #616e7c; --grid: #e4e7eb; --ours: #1d6fdc;
+  --ours2: #8dbbf5; --peer: #c0772b; }
 @media (prefers-color-scheme: dark) {
-  :root { --back: #0d1117; --text: #e6edf3; --soft: #9aa5b1; --grid: #2b333d; --ours: #5aa2ff; --ours2: #2f5f9e; --peer: #e0a458; }
+  :root { --back: #0d1117; --text: #e6edf3; --soft: #9aa5b1; --grid: #2b333d; --ours: #5aa2ff;
+    --ours2: #2f5f9e; --peer: #e0a458; }
 }
 rect.back { fill: var(--back); } text { fill: var(--text); font: 13px system-ui, sans-serif; }
 text.soft { fill: var(--soft); font-size: 12px; } text.title { font-size: 16px; font-weight: 600; }
 text.end { text-anchor: end; } text.middle { text-anchor: middle; }
 .grid { stroke: var(--grid); stroke-width: 1; } .roof { stroke: var(--soft); stroke-width: 1.5; fill: none; }
 .ours { fill: var(--ours); } .ours2 { fill: var(--ours2); } .peer { fill: var(--peer); }
-.ring { fill: var(--back); stroke: var(--peer); stroke-width: 1.5; } .one { stroke: var(--soft); stroke-dasharray: 4 3; }
+.ring { fill: var(--back); stroke: var(--peer); stroke-width: 1.5; }
+.one { stroke: var(--soft); stroke-dasharray: 4 3; }
 """
 SIZES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 
@@ -34,7 +37,9 @@ class Svg:
         self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{html.escape(words)}</text>')
 
     def bar(self, x: float, y: float, width: float, height: float, kind: str) -> None:
-        self.parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 1):.1f}" height="{height}" rx="2" class="{kind}"/>')
+        width = max(width, 1)
+        place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height}"'
+        self.parts.append(f'<rect {place} rx="2" class="{kind}"/>')
 
     def line(self, x1: float, y1: float, x2: float, y2: float, kind: str) -> None:
         self.parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>')
@@ -75,8 +80,8 @@ def legend(svg: Svg, y: float, entries: list) -> None:
 
 def shares(result: dict, rows: list, path: Path) -> Path:
     """How close to the multiply-add peak: plain float32 rows, and the best peer below each."""
-    rows = [r for r in rows if r["variant"] == "plain" and r["dtype"] == "float32" and r["share"] and not r["memory_bound"]
-            and r["pass"] in ("forward", "backward")]
+    rows = [r for r in rows if r["variant"] == "plain" and r["dtype"] == "float32" and r["share"]
+            and not r["memory_bound"] and r["pass"] in ("forward", "backward")]
     peers = any(r["ratio"] for r in rows)
     step, left, right = (26 if peers else 20), 190, 90
     svg = Svg(760, 110 + step * len(rows), "Attention, float32: share of the multiply-add peak")
@@ -151,12 +156,13 @@ def roofline(result: dict, rows: list, path: Path) -> Path:
         svg.line(at_x(peak / ceilings["memory_read"]), at_y(peak), right, at_y(peak), "roof")
         svg.text(right, at_y(peak) - 6, f"{words}, {peak:.0f}", "soft end")
     top_peak = max([peak for peak, _ in roofs] + [y_high / 2 if not roofs else 0])
-    start = max(x_low, y_low / ceilings["memory_read"])
-    svg.line(at_x(start), at_y(start * ceilings["memory_read"]), at_x(top_peak / ceilings["memory_read"]), at_y(top_peak), "roof")
+    read = ceilings["memory_read"]
+    start = max(x_low, y_low / read)
+    svg.line(at_x(start), at_y(start * read), at_x(top_peak / read), at_y(top_peak), "roof")
     slope = math.degrees(math.atan2(at_y(2) - at_y(1), at_x(2) - at_x(1)))
-    x, y = at_x(start) + 8, at_y(start * ceilings["memory_read"]) - 14
+    x, y = at_x(start) + 8, at_y(start * read) - 14
     svg.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" class="soft" transform="rotate({slope:.1f} {x:.1f} {y:.1f})">'
-                     f"reading memory, {ceilings['memory_read']:.0f} GB/s</text>")
+                     f"reading memory, {read:.0f} GB/s</text>")
     for row in rows:
         if row["ratio"] and row["gflops"] / row["ratio"] > y_low:
             svg.dot(at_x(intensity(row)), at_y(row["gflops"] / row["ratio"]), row["pass"] == "backward", "ring")

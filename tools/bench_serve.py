@@ -1,9 +1,14 @@
 """Processes that time one piece of work when told to, and the samples that are taken from them in turn."""
 import json
+import os
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+PEERS = ("pytorch", "onnx_runtime")  # programs of tools/peers/
+PEER_PACKAGES = ("torch", "onnxruntime", "onnx", "numpy")
 
 
 class Server:
@@ -27,6 +32,35 @@ class Server:
     def close(self) -> None:
         self.process.stdin.close()
         self.process.wait()
+
+
+def peer_python() -> str:
+    """The interpreter that has the peers; ATTUNE_PEERS names another one. Installs them if need be."""
+    given = os.environ.get("ATTUNE_PEERS")
+    if given:
+        return given
+    folder = Path("build/peers").absolute()
+    python, done = folder / "bin" / "python", folder / "complete"
+    if not done.exists():
+        print(f"bench: installing {', '.join(PEER_PACKAGES)} into build/peers (several GB, minutes)", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--no-cache-dir", *PEER_PACKAGES], check=True)
+        done.touch()
+    return str(python)
+
+
+def start_own(build: str, programs: list, threads: int, only: str) -> list:
+    """attune's programs, with the rows whose names contain one of the words in `only`."""
+    servers = []
+    for program in programs:
+        command = [str(Path(build) / program), "--serve", "--threads", str(threads)]
+        servers.append(Server(program, command + (["--only", only] if only else [])))
+    return servers
+
+
+def start_peers(threads: int, names=PEERS) -> list:
+    python, folder = peer_python(), Path(__file__).parent / "peers"
+    return [Server(p, [python, str(folder / f"{p}.py"), "--threads", str(threads)]) for p in names]
 
 
 def name_of(row: dict) -> str:
@@ -77,12 +111,12 @@ class Entry:
                 self.shares.append(work / answer["ms"] * 1e-6 / answer["ceiling"])
 
     def skips(self, name: str, round_number: int) -> bool:
-        """A peer that takes over a second and thrice attune's time is sampled in the first three rounds only."""
+        """A peer that takes over 0.4 s and twice attune's time is sampled in the first three rounds only."""
         taken = self.ms.get(name, {})
         if name == "attune" or round_number < 3 or not taken or not self.ms.get("attune"):
             return False
         last = list(taken.values())[-1]
-        return last > 1000 and last > 3 * statistics.median(self.ms["attune"].values())
+        return last > 400 and last > 2 * statistics.median(self.ms["attune"].values())
 
     def ratios(self, name: str) -> list:
         """How many times attune's time another takes, one a round in which both were sampled."""

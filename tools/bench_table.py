@@ -17,15 +17,18 @@ ROOT = Path(__file__).resolve().parent.parent
 WORDS = {  # English, Chinese
     "row": ("row", "行"), "ms": ("ms", "毫秒"), "share": ("share", "占比"), "spread": ("spread", "离散"),
     "thread1": ("1 thread", "1 线程"), "thread": ("{} threads", "{} 线程"), "over": ("x plain", "相对普通"),
-    "peer": ("over the best peer", "相对最快的同类"), "peers": ("over peers", "相对同类"), "what": ("what", "项目"), "rate": ("10^9 a second", "每秒 10^9"),
+    "peer": ("over the best peer", "相对最快的同类"), "peers": ("over peers", "相对同类"),
+    "what": ("what", "项目"), "rate": ("10^9 a second", "每秒 10^9"),
     "tokens": ("tokens", "词元"), "doubling": ("per doubling", "每翻倍"), "memory": ("memory, MB", "内存，MB"),
-    "forward": ("forward", "前向"), "backward": ("backward", "反向"),
+    "others": ("peers", "同类"), "forward": ("forward", "前向"), "backward": ("backward", "反向"),
     "fma_float32": ("float32 multiply-add, operations", "float32 乘加（运算）"),
     "fma_float64": ("float64 multiply-add, operations", "float64 乘加（运算）"),
     "fma_bfloat16": ("bfloat16 multiply-add, operations", "bfloat16 乘加（运算）"),
-    "exp2": ("exp2, numbers, one core", "exp2（个数，单核）"), "l2_read": ("reading L2, bytes, one core", "读二级缓存（字节，单核）"),
+    "exp2": ("exp2, numbers, one core", "exp2（个数，单核）"),
+    "l2_read": ("reading L2, bytes, one core", "读二级缓存（字节，单核）"),
     "memory_read": ("reading memory, bytes", "读内存（字节）"),
-    "library": ("{}, stripped", "{}，去除调试信息后"), "cold": ("everything built from nothing", "从零构建全部"),
+    "library": ("{}, stripped", "{}，去除调试信息后"),
+    "cold": ("everything built from nothing", "从零构建全部"),
 }
 
 
@@ -39,7 +42,7 @@ class Language:
 
 def markdown(head: list, lines: list) -> str:
     if not lines:
-        return "\n"
+        return ""
     rows = [head, ["---"] * len(head)] + lines
     return "\n" + "\n".join("| " + " | ".join(str(c) for c in row) + " |" for row in rows) + "\n\n"
 
@@ -65,12 +68,14 @@ def table(rows: list, say: Language, over: bool) -> str:
     for number in threads:
         count = say("thread1") if number == 1 else say("thread", number)
         head += [f"{count}: {say('ms')}", say("share")] + ([say("over")] if over else []) + [peers]
-    return markdown(head, [[name] + sum((cells_of(runs.get(n), over) for n in threads), []) for name, runs in named.items()])
+    line_of = lambda runs: sum((cells_of(runs.get(number), over) for number in threads), [])
+    return markdown(head, [[name] + line_of(runs) for name, runs in named.items()])
 
 
 def ceilings(result: dict, say: Language) -> str:
     runs = result["runs"]
-    head = [f"{say('what')} ({say('rate')})"] + [say("thread1") if r["threads"] == 1 else say("thread", r["threads"]) for r in runs]
+    counts = [say("thread1") if r["threads"] == 1 else say("thread", r["threads"]) for r in runs]
+    head = [f"{say('what')} ({say('rate')})"] + counts
     lines = [[say(key)] + [f"{r['ceilings'][key]:.1f}" for r in runs] for key in runs[0]["ceilings"]]
     machine = result["machine"]
     versions = "".join(f"; {name} {version}" for name, version in result["peers"].items())
@@ -81,8 +86,9 @@ def growth(result: dict, say: Language) -> str:
     """Time of one head at 1k, 2k, ... tokens, the factor to the line above, and memory beside the arguments."""
     rows = [r for r in result["rows"] if r["variant"] == "growth" and r["threads"] == 1]
     memory = {m["row"]: m for m in result["memory"]}
-    head = [say("tokens")] + sum(([f"{say(p)}, {say('ms')}", say("doubling"), f"attune, {say('memory')}", f"PyTorch, {say('memory')}"]
-                                  for p in ("forward", "backward")), [])
+    head, held_by = [say("tokens")], [f"{who}, {say('memory')}" for who in ("attune", "PyTorch")]
+    for direction in ("forward", "backward"):
+        head += [f"{say(direction)}, {say('ms')}", say("doubling")] + held_by
     lines, before = [], {}
     for shape in dict.fromkeys(r["shape"] for r in rows):
         line = [shape]
@@ -100,13 +106,14 @@ def growth(result: dict, say: Language) -> str:
 
 
 def memory(result: dict, say: Language) -> str:
-    """Memory of the variants at 4k tokens, attune's and the peers'."""
+    """Memory of the variants at 4k tokens and of training steps, attune's and the peers'."""
     lines = []
     for held in result["memory"]:
         if " growth " not in held["row"] and held["bytes"] is not None:
             peers = ", ".join(f"{p['name']} {p['bytes'] / 1e6:.1f}" for p in held["peers"] if p["bytes"] is not None)
-            lines.append([held["row"], f"{held['bytes'] / 1e6:.1f}", peers])
-    return markdown([say("row"), f"attune, {say('memory')}", say("memory")], lines)
+            name = held["row"].replace(" full", "").replace(" float32", "").replace("_", " ")
+            lines.append([name, f"{held['bytes'] / 1e6:.1f}", peers])
+    return markdown([say("row"), f"attune, {say('memory')}", f"{say('others')}, {say('memory')}"], lines)
 
 
 def size(folder: Path, say: Language) -> str:
@@ -137,7 +144,8 @@ def fill(page: Path, made: dict) -> None:
         return found[1] + made.get(found[2], found[3]) + found[4]
 
     text = page.read_text(encoding="utf-8")
-    page.write_text(re.sub(r"(<!-- bench:(?!end)(\w+) -->\n)(.*?)(<!-- bench:end -->)", put, text, flags=re.S), encoding="utf-8")
+    marked = re.compile(r"(<!-- bench:(?!end)(\w+) -->\n)(.*?)(<!-- bench:end -->)", re.S)
+    page.write_text(marked.sub(put, text), encoding="utf-8")
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """PyTorch's side of the benchmark: the work of a row as its user would write it.
 
-Where scaled_dot_product_attention does it, that; FlexAttention, compiled, where a score or a mask is a function; else the
-plain form, which holds all logits. Protocol: see protocol.py.
+Where scaled_dot_product_attention does it, that; FlexAttention, compiled, where a score or a mask is a function; else
+the plain form, which holds all logits. Protocol: see protocol.py.
 """
 import math
 
@@ -119,7 +119,8 @@ def flex_way(row: dict):
     }[variant]
     mask = None
     if variant == "window":
-        mask = create_block_mask(lambda b, h, i, j: (i >= j) & (i - j <= WINDOW), None, None, tokens, keys, device="cpu")
+        seen = lambda b, h, i, j: (i >= j) & (i - j <= WINDOW)
+        mask = create_block_mask(seen, None, None, tokens, keys, device="cpu")
     elif row["causal"]:
         mask = create_block_mask(lambda b, h, i, j: i >= j, None, None, tokens, keys, device="cpu")
     torch._dynamo.reset()  # every row is a program of its own: no recompilation with guessed sizes
