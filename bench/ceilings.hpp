@@ -147,6 +147,13 @@ constexpr float kExp2[] = {1.3333558e-3f, 9.6181291e-3f, 5.5504109e-2f, 2.402265
   }
   asm volatile("" ::"v"(sum[0]), "v"(sum[1]), "v"(sum[2]), "v"(sum[3]));
 }
+[[gnu::target("avx2"), gnu::noinline]] inline void read_avx2(const float* x, std::size_t n) {
+  __m256 sum[8] = {};
+  for (std::size_t i = 0; i < n; i += 64) {
+    for (int c = 0; c < 8; ++c) sum[c] = _mm256_add_ps(sum[c], _mm256_loadu_ps(x + i + c * 8));
+  }
+  for (const __m256& s : sum) asm volatile("" ::"x"(s));
+}
 }  // namespace detail
 #endif
 
@@ -155,6 +162,7 @@ namespace detail {
 inline void read_floats(const float* x, std::size_t n) {
 #if defined(__x86_64__)
   if (cpu_target() == CpuTarget::avx512) return read_avx512(x, n);
+  if (cpu_target() == CpuTarget::avx2) return read_avx2(x, n);
 #endif
   float sum[32] = {};
   for (std::size_t i = 0; i < n; i += 32) {

@@ -114,7 +114,8 @@ class Bench {
       if (wanted(row)) chosen.push_back(std::move(row));
     }
     rows_ = std::move(chosen);
-    if (rows_.empty() && !serve_ && !list_) fail(name_, "--only to leave at least one row (--list shows them)", "none left");
+    if (rows_.empty() && !serve_ && !list_)
+      fail(name_, "--only to leave at least one row (--list shows them)", "none left");
   }
 
   const Call& call(std::size_t i) {

@@ -78,6 +78,12 @@ def print_rows(rows: list) -> None:
         print(f"{name_of(row):46}{row['ms']:10.3f} {rate:8.1f} {share} {100 * row['spread']:6.1f}% {over}{peer}")
 
 
+def write(result: dict, report: Path) -> None:
+    beside = report.with_name(report.name + ".part")
+    beside.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    beside.rename(report)
+
+
 def run_threads(options, programs: list, threads: int, rounds: int) -> dict:
     own = start_own(options.build, programs, threads, options.only)
     peers = start_peers(threads) if options.peers else []
@@ -93,8 +99,9 @@ def run_threads(options, programs: list, threads: int, rounds: int) -> dict:
             row["program"] = entry.server.name
         versions = {}
         for peer in peers:
-            answer = peer.ask("hello")
-            versions[answer["name"]] = answer["version"]
+            if peer.process.poll() is None:
+                answer = peer.ask("hello")
+                versions[answer["name"]] = answer["version"]
         return {"machine": machine, "ceilings": ceilings, "peers": versions, "rows": rows}
     finally:
         for server in own + peers:
@@ -142,22 +149,20 @@ def main() -> int:
         options.only = QUICK
     rounds = options.rounds or 9
     two = "1" if options.quick or (os.cpu_count() or 1) < 2 else "1,2"
-    result = {"command": "./dev bench " + " ".join(sys.argv[1:]), "rounds": rounds, "runs": [], "memory": []}
+    result = {"command": "./dev bench " + " ".join(sys.argv[1:]), "rounds": rounds, "runs": [], "rows": [], "memory": []}
     for threads in (options.threads or two).split(","):
         run = run_threads(options, programs, int(threads), rounds)
+        rows = run.pop("rows")
         result["runs"].append(dict(run, threads=int(threads)))
-        print_rows(run["rows"])
-    rows = [row for run in result["runs"] for row in run["rows"]]
-    result |= {"machine": result["runs"][0]["machine"], "peers": result["runs"][0]["peers"], "rows": rows}
+        result |= {"machine": run["machine"], "peers": run["peers"], "rows": result["rows"] + rows}
+        write(result, report)
+        print_rows(rows)
     if not options.quick and not options.no_memory:
+        rows = result["rows"]
         grown = [r for r in rows if r["threads"] == 1 and (r["shape"] in ("4k", "16k") or r["pass"] == "step")]
         result["memory"] = bench_memory.memory_rows(options.build, grown, options.peers)
         bench_memory.print_memory(result["memory"])
-    for run in result["runs"]:
-        del run["rows"]
-    beside = report.with_name(report.name + ".part")
-    beside.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    beside.rename(report)
+        write(result, report)
     pictures = bench_pictures.draw(result, report.parent)
     print(f"written: {report}" + "".join(f", {p}" for p in pictures))
     if options.save_baseline:

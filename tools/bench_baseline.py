@@ -14,7 +14,7 @@ from bench_serve import name_of
 def class_of(machine: dict) -> str:
     """The processor's name and the instruction set: "amd-epyc-avx512"."""
     words = re.sub(r"[^a-z0-9]+", "-", machine["cpu"].lower()).strip("-") or "unknown"
-    return f"{words}-{machine['target']}" + ("-bf16" if machine["bf16"] else "")
+    return f"{words}-{machine['target']}" + ("-bf16" if machine["bf16"] and machine["target"] == "avx512" else "")
 
 
 def path_of(machine: dict, root: Path) -> Path:

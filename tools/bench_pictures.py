@@ -80,8 +80,6 @@ def legend(svg: Svg, y: float, entries: list) -> None:
 
 def shares(result: dict, rows: list, path: Path) -> Path:
     """How close to the multiply-add peak: plain float32 rows, and the best peer below each."""
-    rows = [r for r in rows if r["variant"] == "plain" and r["dtype"] == "float32" and r["share"]
-            and not r["memory_bound"] and r["pass"] in ("forward", "backward")]
     peers = any(r["ratio"] for r in rows)
     step, left, right = (26 if peers else 20), 190, 90
     svg = Svg(760, 110 + step * len(rows), "Attention, float32: share of the multiply-add peak")
@@ -188,8 +186,10 @@ def draw(result: dict, folder: Path) -> list:
     fewest = min(r["threads"] for r in result["rows"])
     rows = [r for r in result["rows"] if r["threads"] == fewest]
     drawn = []
-    if any(r["variant"] == "plain" and r["share"] and r["dtype"] == "float32" for r in rows):
-        drawn.append(shares(result, rows, folder / "shares.svg"))
+    plain = [r for r in rows if r["variant"] == "plain" and r["dtype"] == "float32" and r["share"]
+             and not r["memory_bound"] and r["pass"] in ("forward", "backward")]
+    if plain:
+        drawn.append(shares(result, plain, folder / "shares.svg"))
     if any(r["ratio"] for r in rows):
         drawn.append(ratios(result, rows, folder / "ratios.svg"))
     attention = [r for r in rows if len(r["extents"]) == 6 and r["pass"] != "step"]

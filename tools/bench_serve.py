@@ -30,7 +30,10 @@ class Server:
         return json.loads(answer)
 
     def close(self) -> None:
-        self.process.stdin.close()
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass  # it ended on its own
         self.process.wait()
 
 
@@ -99,11 +102,14 @@ class Entry:
             if name in self.failed or self.skips(name, round_number):
                 continue
             time.sleep(pause)
-            answer = server.ask(f"time {number} {least_ms}")
-            if "error" in answer:
-                if name == "attune":
+            try:
+                answer = server.ask(f"time {number} {least_ms}")
+                if "error" in answer:
                     raise RuntimeError(answer["error"])
-                self.failed[name] = answer["error"]
+            except RuntimeError as error:
+                if name == "attune":
+                    raise
+                self.failed[name] = str(error)  # a peer that cannot, or that is gone, must not end the run
                 continue
             self.ms.setdefault(name, {})[round_number] = answer["ms"]
             if name == "attune" and answer["ceiling"] > 0:

@@ -39,6 +39,8 @@ class Clockwork:
             return {"ways": [[0, self.own]]}
         self.log.append(self.own)
         ms = self.times.pop(0)
+        if ms == "gone":
+            raise RuntimeError("gone")
         return {"error": "broken"} if ms is None else {"ms": ms, "ceiling": 100.0, "calls": 1}
 
 
@@ -66,8 +68,9 @@ class BenchTest(unittest.TestCase):
         self.assertAlmostEqual(row["share"], (2e9 / 0.04 + 2e9 / 0.05) / 2 / 100e9)
 
     def test_a_peer_that_fails_is_left_out_and_says_why(self):
-        row = measured([10] * 4, {"p": [None], "q": [20] * 4}, [])
+        row = measured([10] * 4, {"p": [None], "q": [20] * 4, "r": [30, "gone"]}, [])
         self.assertEqual(row["peers"][0], {"name": "p", "failed": "broken"})
+        self.assertEqual(row["peers"][2]["samples"], 1)
         self.assertEqual(row["best_peer"], "q")
 
     def test_a_very_slow_peer_is_sampled_three_times(self):
