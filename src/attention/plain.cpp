@@ -112,10 +112,17 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
   const bool shared = s.num_queries == 1 && s.group() > 1 && s.group() <= block && !p.drops();
   const int heads = shared ? s.num_kv_heads : s.num_heads;
   // One head's blocks side by side: threads share its keys in cache. The longest block of a causal head first.
-  parallel_for(std::int64_t(s.batch_size) * heads * blocks, [&](std::int64_t t) {
+  struct Place {
+    int query, head, batch;
+  };
+  const auto place = [&](std::int64_t t) {
+    return Place{(blocks - 1 - int(t % blocks)) * block, int(t / blocks % heads) * (s.num_heads / heads),
+                 int(t / blocks / heads)};
+  };
+  const std::int64_t tasks = std::int64_t(s.batch_size) * heads * blocks, threads = num_threads();
+  parallel_for(tasks, [&](std::int64_t t) {
     const kernels::FlushDenormals here;
-    const int q = (blocks - 1 - int(t % blocks)) * block, h = int(t / blocks % heads) * (s.num_heads / heads),
-              b = int(t / blocks / heads);
+    const auto [q, h, b] = place(t);
     const int n = shared ? s.group() : std::min(block, s.num_queries - q), kv = h / s.group();
     const int position = q + p.offset[std::size_t(b)];
     int keys = mask.visible_keys(s, b);
@@ -133,6 +140,11 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
     call.queries = n, call.num_keys = keys, call.head_dim = s.key_dim, call.value_dim = s.value_dim;
     call.scale = scale, call.causal = causal && !shared, call.position = position;
     call.dropout = {p.keep_threshold, p.seed, p.first_batch + b, h, q};
+    if (const std::int64_t likely = t + threads; likely < tasks && !shared) {
+      const Place next = place(likely);
+      call.next_query = p.query.matrix(next.batch, next.head, next.query, 1, 1).data;
+      call.next_queries = std::min(block, s.num_queries - next.query);
+    }
     if (wanted) {
       const std::ptrdiff_t row = (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries + q;
       call.largest = moments.largest.data() + row, call.sum = moments.sum.data() + row;
@@ -153,7 +165,8 @@ void plain_backward(const Problem<T>& p, const AttendOptions& o, const BackwardI
   const PlainMask mask = plain_mask(o.mask);
   const T scale = T(o.score.as<ScaledDot>()->scale_of(s));
   const std::size_t bytes = kernels::plain_backward_workspace<T>(s.num_queries, s.key_dim, s.value_dim);
-  parallel_for(std::int64_t(s.batch_size) * s.num_kv_heads, [&](std::int64_t t) {
+  const std::int64_t tasks = std::int64_t(s.batch_size) * s.num_kv_heads, threads = num_threads();
+  parallel_for(tasks, [&](std::int64_t t) {
     const kernels::FlushDenormals here;
     const int kv = int(t % s.num_kv_heads), b = int(t / s.num_kv_heads), h = kv * s.group();
     const std::ptrdiff_t row = (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries;
@@ -176,6 +189,11 @@ void plain_backward(const Problem<T>& p, const AttendOptions& o, const BackwardI
     call.head_dim = s.key_dim, call.value_dim = s.value_dim, call.scale = scale;
     call.causal = mask.causal, call.position = p.offset[std::size_t(b)];
     call.dropout = {p.keep_threshold, p.seed, p.first_batch + b, h, 0};
+    if (const std::int64_t next = t + threads; next < tasks) {
+      const int next_head = int(next % s.num_kv_heads) * s.group(), next_batch = int(next / s.num_kv_heads);
+      call.next_query = p.query.matrix(next_batch, next_head, 0, 1, 1).data;
+      call.next_dout = in.dout.matrix(next_batch, next_head, 0, 1, 1).data;
+    }
     kernels::plain_backward(call, workspace(bytes));
   });
 }

@@ -85,13 +85,16 @@ HWY_INLINE void drop_again(const BackwardBlock<T>& b, T* x, int key, int first, 
 
 /// Recomputes S and dP of keys first .. last-1 of the tile at `key`, for the queries from `lane` on.
 template <class T>
-HWY_INLINE void logits_and_dprobs(const BackwardBlock<T>& b, int key, int first, int last, int lane) {
+HWY_INLINE void logits_and_dprobs(const BackwardBlock<T>& b, int key, int first, int last, int lane,
+                                  Upcoming* next_query = nullptr, Upcoming* next_dout = nullptr) {
   const PlainBackward<T>& in = b.in;
   const std::ptrdiff_t row = std::ptrdiff_t(first) * b.width + lane;
   product_into<Into::overwrite>(last - first, b.width - lane, in.head_dim, in.key + (key + first) * in.key_stride,
-                                in.key_stride, 1, b.queries_t + lane, b.width, b.probs + row, b.width);
+                                in.key_stride, 1, b.queries_t + lane, b.width, b.probs + row, b.width,
+                                static_cast<T*>(nullptr), next_query);
   product_into<Into::overwrite>(last - first, b.width - lane, in.value_dim, in.value + (key + first) * in.value_stride,
-                                in.value_stride, 1, b.dout_t + lane, b.width, b.dlogits + row, b.width);
+                                in.value_stride, 1, b.dout_t + lane, b.width, b.dlogits + row, b.width,
+                                static_cast<T*>(nullptr), next_dout);
   drop_again(b, b.dlogits, key, first, last, lane);
 }
 
@@ -219,10 +222,18 @@ HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* wo
           for (int d = 0; d < in.head_dim; ++d) b.queries_t[std::ptrdiff_t(d) * b.width + c] = T(0);
           for (int d = 0; d < in.value_dim; ++d) b.dout_t[std::ptrdiff_t(d) * b.width + c] = T(0);
         }
+        // The next block's rows, or the next call's first.
+        const bool more = q + plan.queries < in.num_queries;
+        const std::int64_t rows = more ? std::min<std::int64_t>(plan.queries, in.num_queries - q - plan.queries)
+                                       : std::min(plan.queries, in.num_queries);
+        Upcoming next_query = Upcoming::of(more ? b.query + plan.queries * in.query_stride : in.next_query,
+                                           in.query_stride, int(rows), in.head_dim);
+        Upcoming next_dout = Upcoming::of(more ? b.dout + plan.queries * in.dout_stride : in.next_dout, in.dout_stride,
+                                          int(rows), in.value_dim);
         int key = super;
         while (key < visible.full) {
           const int keys = std::min(plan.keys, visible.full - key);
-          logits_and_dprobs(b, key, 0, keys, 0);
+          logits_and_dprobs(b, key, 0, keys, 0, &next_query, &next_dout);
           differentiate(b, keys);
           drop_again(b, b.probs, key, 0, keys, 0);
           add_key_gradients(b, key, 0, keys, 0);

@@ -107,23 +107,23 @@ HWY_INLINE void drop_weights(const ForwardBlock<T>& b, int key, int keys, int fi
     drop_tile(b.weights + first, b.width, b.dropped, b.in.dropout.query + first, last - first, key, keys);
 }
 
-/// Keys that every query of the block sees.
+/// Keys that every query of the block sees. ahead: what to fetch during the first and during the second product.
 template <class T>
-HWY_INLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool first) {
+HWY_INLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool first, Upcoming ahead0, Upcoming ahead1) {
   const PlainForward<T>& in = b.in;
   const T* k = in.key + key * in.key_stride;
   const T* v = in.value + key * in.value_stride;
   std::copy(b.maximum, b.maximum + b.width, b.next);
   product_into<Into::maximum>(keys, b.width, in.head_dim, k, in.key_stride, 1, b.queries, b.width, b.weights, b.width,
-                              b.next);
+                              b.next, &ahead0);
   exponentiate(b, keys, 0, b.width);
   drop_weights(b, key, keys, 0, b.width);
   if (first) {
     product_into<Into::overwrite>(in.value_dim, b.width, keys, v, 1, in.value_stride, b.weights, b.width, b.out,
-                                  b.width);
+                                  b.width, static_cast<T*>(nullptr), &ahead1);
   } else {
     product_into<Into::rescale>(in.value_dim, b.width, keys, v, 1, in.value_stride, b.weights, b.width, b.out, b.width,
-                                b.factor);
+                                b.factor, &ahead1);
   }
 }
 
@@ -207,8 +207,13 @@ HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* work
 
   const Visible visible = visible_keys(in.causal, in.position, in.queries, in.num_keys);
   if (visible.full == 0) std::fill(b.out, b.out + std::ptrdiff_t(in.value_dim) * width, T(0));
-  for (int key = 0; key < visible.full; key += plan.keys)
-    full_tile(b, key, std::min(plan.keys, visible.full - key), key == 0);
+  const Upcoming out = Upcoming::of(in.out, in.out_stride, in.queries, in.value_dim);
+  const Upcoming next = Upcoming::of(in.next_query, in.query_stride, in.next_queries, in.head_dim);
+  for (int key = 0; key < visible.full; key += plan.keys) {
+    const bool last = key + plan.keys >= visible.full;
+    full_tile(b, key, std::min(plan.keys, visible.full - key), key == 0, last ? out : Upcoming(),
+              last ? next : Upcoming());
+  }
   for (int key = visible.full; key < visible.end; key += plan.keys)
     partial_tile(b, key, std::min(plan.keys, visible.end - key));
 

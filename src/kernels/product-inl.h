@@ -28,6 +28,27 @@ enum class Into {
   maximum     // c = ab, and maximum[n] = max(maximum[n], c[m][n]) over all m
 };
 
+/// Rows that will be needed soon: fetched into the second-level cache between the blocks of a product, some at a time,
+/// so that the memory works while the multipliers do.
+struct Upcoming {
+  const char* row = nullptr;
+  std::ptrdiff_t stride = 0;  // bytes
+  int rows = 0, bytes = 0;    // bytes of each row
+
+  template <class T>
+  static Upcoming of(const T* first, std::ptrdiff_t stride, int rows, int cols) {
+    return {reinterpret_cast<const char*>(first), stride * std::ptrdiff_t(sizeof(T)), first ? rows : 0,
+            cols * int(sizeof(T))};
+  }
+  HWY_INLINE void fetch(int n) {
+    n = n < rows ? n : rows;
+    rows -= n;
+    for (; n > 0; --n, row += stride) {
+      for (int at = 0; at < bytes; at += 64) __builtin_prefetch(row + at, 0, 2);
+    }
+  }
+};
+
 /// Registers that one block may fill with sums.
 #if HWY_TARGET == HWY_AVX3
 constexpr int kMaxVectors = 4;
@@ -99,11 +120,14 @@ HWY_INLINE void product_block(int k, const T* HWY_RESTRICT a, std::ptrdiff_t am,
 /// All m rows of kVectors columns of vectors: full blocks, then 4, 2 and 1 rows.
 template <int kVectors, Into kInto, bool kPartial, class T>
 HWY_NOINLINE void product_columns(int m, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b,
-                                  std::ptrdiff_t bk, T* c, std::ptrdiff_t cm, T* lanes, int last) {
+                                  std::ptrdiff_t bk, T* c, std::ptrdiff_t cm, T* lanes, int last, Upcoming* ahead) {
   constexpr int kRows = block_rows(kVectors);
   int i = 0;
-  for (; i + kRows <= m; i += kRows)
+  for (; i + kRows <= m; i += kRows) {
+    if (ahead) ahead->fetch(kRows);
     product_block<kRows, kVectors, kInto, kPartial>(k, a + i * am, am, ak, b, bk, c + i * cm, cm, lanes, last);
+  }
+  if (ahead) ahead->fetch(kRows);
   if constexpr (kRows > 4) {
     for (; i + 4 <= m; i += 4)
       product_block<4, kVectors, kInto, kPartial>(k, a + i * am, am, ak, b, bk, c + i * cm, cm, lanes, last);
@@ -115,9 +139,11 @@ HWY_NOINLINE void product_columns(int m, int k, const T* a, std::ptrdiff_t am, s
 
 /// c[m][n] (+)= sum_k a[m * am + k * ak] * b[k * bk + n]; b, c are read and written at columns 0 .. n-1 only.
 /// lanes: start, factor or maximum [n], padded to whole vectors; null for overwrite and add.
+/// ahead: rows to fetch meanwhile, as many as c has or fewer; may be null.
 template <Into kInto, class T>
 HWY_INLINE void product_into(int m, int n, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b,
-                             std::ptrdiff_t bk, T* c, std::ptrdiff_t cm, T* lanes = nullptr) {
+                             std::ptrdiff_t bk, T* c, std::ptrdiff_t cm, T* lanes = nullptr,
+                             Upcoming* ahead = nullptr) {
   constexpr int kL = kLaneCount<T>;
   int j = 0;  // columns done
   while (j < n) {
@@ -127,11 +153,11 @@ HWY_INLINE void product_into(int m, int n, int k, const T* a, std::ptrdiff_t am,
     const int columns = take * kL < n - j ? take * kL : n - j;
     const int last = columns - (take - 1) * kL;
     T* l = lanes ? lanes + j : nullptr;
-#define ATTUNE_COLUMNS(V)                                                             \
-  if (last == kL) {                                                                   \
-    product_columns<V, kInto, false>(m, k, a, am, ak, b + j, bk, c + j, cm, l, last); \
-  } else {                                                                            \
-    product_columns<V, kInto, true>(m, k, a, am, ak, b + j, bk, c + j, cm, l, last);  \
+#define ATTUNE_COLUMNS(V)                                                                    \
+  if (last == kL) {                                                                          \
+    product_columns<V, kInto, false>(m, k, a, am, ak, b + j, bk, c + j, cm, l, last, ahead); \
+  } else {                                                                                   \
+    product_columns<V, kInto, true>(m, k, a, am, ak, b + j, bk, c + j, cm, l, last, ahead);  \
   }
     if (take == 1) {
       ATTUNE_COLUMNS(1)

@@ -106,9 +106,11 @@ HWY_INLINE Vec<float> exp2(Vec<float> x) {
     return hn::MulAdd(p, r, set(1.0f));
   };
 #if HWY_TARGET == HWY_AVX3
-  x = hn::Max(set(-200.0f), x);  // -infinity - (-infinity) would be NaN
+  // A mask where x is less than what matters, rather than a maximum, which would take a turn of the multipliers:
+  // -infinity - (-infinity) would be NaN.
   const Vec<float> n = hn::Round(x);
-  return Vec<float>{_mm512_scalef_ps(polynomial(hn::Sub(x, n)).raw, n.raw)};
+  const __mmask16 large = _mm512_cmp_ps_mask(x.raw, _mm512_set1_ps(-200.0f), _CMP_NLT_UQ);
+  return Vec<float>{_mm512_maskz_scalef_ps(large, polynomial(hn::Sub(x, n)).raw, n.raw)};
 #else
   // Adding 1.5 * 2^23 + 127 rounds to an integer and leaves n + 127, the exponent of 2^n, in the lowest bits. The
   // factor is 0 at n = -127 and infinite at n = 128.
