@@ -7,6 +7,8 @@
 #include <limits>
 
 #include "attention/call.hpp"
+#include "attention/decode.hpp"
+#include "attention/plain_half.hpp"
 #include "attention/task.hpp"
 #include "attune/base/dropout.hpp"
 #include "attune/base/error.hpp"
@@ -137,15 +139,17 @@ Strided<T> strided(const ConstView& v) {
   return {static_cast<T*>(const_cast<void*>(v.data)), v.strides[0], v.strides[1], v.strides[2]};
 }
 
+std::vector<int> offsets_of(const AttendShape& s, const AttendOptions& o) {
+  if (o.offset.size() > 1) return o.offset;
+  const int aligned = o.alignment == Alignment::bottom_right ? s.num_keys - s.num_queries : 0;
+  return std::vector<int>(std::size_t(s.batch_size), o.offset.empty() ? aligned : o.offset[0]);
+}
+
 template <class T>
 Problem<T> make_problem(const AttendShape& s, const AttendOptions& o) {
   Problem<T> p;
   p.shape = s;
-  p.offset.assign(std::size_t(s.batch_size), o.alignment == Alignment::bottom_right ? s.num_keys - s.num_queries : 0);
-  if (o.offset.size() == 1)
-    p.offset.assign(std::size_t(s.batch_size), o.offset[0]);
-  else if (!o.offset.empty())
-    p.offset = o.offset;
+  p.offset = offsets_of(s, o);
   auto bind = [&](auto& bound, const auto* stage) {
     bound.stage = stage;
     if (!stage) return;
@@ -467,11 +471,22 @@ std::vector<AttendParameter> attend_parameters(const AttendOptions& o, const Att
 
 void attend_forward(const AttendInputs& in, const AttendOutputs& out, const AttendOptions& o) {
   if (o.sequences) return engine::forward_sequences(in, out, o);
+  if (engine::decode_forward(in, out, o) || engine::pairs_forward(in, out, o)) {
+    if (!out.entropy && !out.statistics) return;
+    // Entropy and statistics come from a pass over tiles of logits, which writes its result elsewhere.
+    std::vector<std::byte> memory(std::size_t(out.out.shape.size()) * size_of(out.out.dtype));
+    const View spare(memory.data(), out.out.dtype, out.out.shape);
+    return engine::forward_tiles(in, {.out = spare, .entropy = out.entropy, .statistics = out.statistics}, o);
+  }
+  engine::forward_tiles(in, out, o);
+}
+void engine::forward_tiles(const AttendInputs& in, const AttendOutputs& out, const AttendOptions& o) {
   engine::on_dtype("attend_forward", in.query, [&](auto t) { engine::forward_typed<decltype(t)>(in, out, o); });
 }
 void attend_backward(const AttendInputs& in, const AttendUpstream& up, const AttendGradients& g,
                      const AttendOptions& o) {
   if (o.sequences) return engine::backward_sequences(in, up, g, o);
+  if (engine::pairs_backward(in, up, g, o)) return;
   engine::on_dtype("attend_backward", in.query, [&](auto t) { engine::backward_typed<decltype(t)>(in, up, g, o); });
 }
 void attend_map(const AttendInputs& in, ConstView lse, View map, const MapOptions& m, const AttendOptions& o) {

@@ -9,6 +9,8 @@ namespace attune::engine {
 AttendShape shape_of(const char* function, const ConstView& query, const ConstView& key, const ConstView& value);
 /// Throws Error if options and shape disagree; asks every stage.
 void check_options(const char* function, const AttendShape&, const AttendOptions&);
+/// The position of query 0 among the keys, [B].
+std::vector<int> offsets_of(const AttendShape&, const AttendOptions&);
 /// Stages bound for one scalar; arrays have no memory yet.
 template <class T>
 Problem<T> make_problem(const AttendShape&, const AttendOptions&);
@@ -22,6 +24,9 @@ template <class T>
 void plain_forward(const Problem<T>&, const AttendOptions&, const ForwardResult<T>&);
 template <class T>
 void plain_backward(const Problem<T>&, const AttendOptions&, const BackwardInputs<T>&, const BackwardResult<T>&);
+
+/// attend_forward over tiles of logits, also where the call is decoding.
+void forward_tiles(const AttendInputs&, const AttendOutputs&, const AttendOptions&);
 
 /// attend_forward and attend_backward where options.sequences says that there are several in the one batch entry.
 void forward_sequences(const AttendInputs&, const AttendOutputs&, const AttendOptions&);
