@@ -8,6 +8,14 @@
 //   few rows, b         the broadcast product reads b in place.
 //
 // A sum runs over k in rising order whatever the tile, so tiles may be cut freely: by the problem, never by threads.
+//
+// Ladder, share of the multiply-add peak over all products of a GPT's step (4 x 128, 6 x 384, 8,192 pieces; AVX-512):
+//   88.0 %  panels of 64 columns, chunks of 256 along k, a transposed a read in place or copied as [k][96]
+//   91.5 %  chunks of 512: c is loaded and stored half as often; wide outputs are cut along the columns, not along k
+//   92.5 %  a transposed a is copied in groups of 12 rows, once for all columns of a tile; panels begin on cache lines
+//   93.2 %  the next rows of a transposed a are fetched during the product, b is packed along its rows
+//   94.0 %  large tensors on huge pages (autograd/memory.cpp): the strided reads of packing miss the TLB no more
+// docs/decisions/0013-training-step.md has the libraries beside it and what did not help.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/matmul.cpp"
 #include "kernels/matmul.hpp"
@@ -19,82 +27,83 @@
 
 #include "kernels/map-inl.h"
 #include "kernels/math-inl.h"
+#include "kernels/matmul_pack-inl.h"
 #include "kernels/product-inl.h"
-#include "kernels/transpose-inl.h"
-
-#ifndef ATTUNE_KERNELS_MATMUL_ONCE_
-#define ATTUNE_KERNELS_MATMUL_ONCE_
-namespace attune::kernels {
-
-constexpr std::int64_t kInnerChunk = 256;  // k of one visit to a tile: a panel of 64 floats is then 64 KiB
-
-/// A tile of c, one pass over k = inner0 .. inner0 + inner - 1.
-template <class T>
-struct Tile {
-  const Matmul<T>* problem;
-  const T* packed;                            // panel after panel, each [inner][kPanel]
-  std::int64_t row0, rows, column0, columns;  // column0 is a multiple of kPanel
-  std::int64_t inner0, inner;
-  bool last;  // the pass that ends the sums
-};
-
-}  // namespace attune::kernels
-#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace attune::kernels::HWY_NAMESPACE {
-
-template <class T>
-constexpr int kPanel = kMaxVectors* kLaneCount<T>;
 
 template <class T>
 int panel_width() {
   return kPanel<T>;
 }
 
-/// panel[k][j] = alpha * op(b)[k][column + j] for `columns` <= kPanel columns and k < inner; b points at op(b)[0][0] of
-/// this pass.
+/// f and f' of the same number: Phi and phi of gelu, and the sigmoid of silu, serve both. The bounds keep an infinity
+/// times 0 from becoming NaN where the limit is 0 or 1.
 template <class T>
-void pack_panel(const T* b, std::int64_t stride, bool transposed, std::int64_t column, int columns, std::int64_t inner,
-                T alpha, T* panel) {
-  if (transposed) {
-    const T* from = b + column * stride;
-    // Chunks of k that leave both sides in the first-level cache.
-    for (std::int64_t k = 0; k < inner; k += 64) {
-      const int count = int(inner - k < 64 ? inner - k : 64);
-      transpose_into<false, false>(from + k, stride, columns, count, panel + k * kPanel<T>, kPanel<T>, &alpha);
-    }
-    return;
+struct ValueAndSlope {
+  Vec<T> value, slope;
+};
+template <class T>
+HWY_INLINE ValueAndSlope<T> gelu_and_slope(Vec<T> x) {
+  const Vec<T> b = bounded(x, -kGeluLow<T>);
+  const Normal<T> normal = normal_of<T>(b);
+  return {hn::Mul(bounded_below(x, kGeluLow<T>), normal.distribution),
+          hn::MulAdd(b, normal.density, normal.distribution)};
+}
+template <class T>
+HWY_INLINE ValueAndSlope<T> silu_and_slope(Vec<T> x) {
+  const Vec<T> b = bounded(x, -kSiluLow<T>), p = sigmoid_of<T>(b), q = sigmoid_of<T>(hn::Neg(b));
+  return {hn::Mul(bounded_below(x, kSiluLow<T>), p), hn::MulAdd(hn::Mul(b, p), q, p)};
+}
+
+/// c = f(c), slope = f'(c).
+template <class T, class F>
+HWY_INLINE void finish_both(std::int64_t n, T* c, T* slope, F f) {
+  constexpr int kL = kLaneCount<T>;
+  std::int64_t i = 0;
+  for (; i + kL <= n; i += kL) {
+    const ValueAndSlope<T> y = f(load(c + i));
+    store(y.value, c + i);
+    store(y.slope, slope + i);
   }
-  const Vec<T> factor = set(alpha);
-  for (std::int64_t k = 0; k < inner; ++k) {
-    map(columns, b + k * stride + column, panel + k * kPanel<T>,
-        [factor](Vec<T> v) HWY_ATTR { return hn::Mul(factor, v); });
+  if (i < n) {
+    const int rest = int(n - i);
+    const ValueAndSlope<T> y = f(load_first(c + i, rest));
+    store_first(y.value, c + i, rest);
+    store_first(y.slope, slope + i, rest);
   }
 }
 
 template <class T>
-HWY_INLINE void finish_row(Epilogue f, std::int64_t n, T* c, T* before) {
-  if (before) map(n, c, before, [](Vec<T> v) HWY_ATTR { return v; });
+HWY_INLINE void finish_row(Epilogue f, std::int64_t n, T* c, T* slope) {
+  using V = Vec<T>;
+  const V one = set(T(1));
   switch (f) {
     case Epilogue::none:
+      if (slope) map(n, c, slope, [one](V) HWY_ATTR { return one; });
       return;
     case Epilogue::relu:
-      return map(n, c, c, [](Vec<T> v) HWY_ATTR { return relu_of<T>(v); });
+      if (slope) {
+        map(n, c, slope, [one](V v) HWY_ATTR { return hn::IfThenElse(hn::Le(v, zero<T>()), zero<T>(), one); });
+      }
+      return map(n, c, c, [](V v) HWY_ATTR { return relu_of<T>(v); });
     case Epilogue::gelu:
-      return map(n, c, c, [](Vec<T> v) HWY_ATTR { return gelu_of<T>(v); });
+      if (slope) return finish_both(n, c, slope, [](V v) HWY_ATTR { return gelu_and_slope<T>(v); });
+      return map(n, c, c, [](V v) HWY_ATTR { return gelu_of<T>(v); });
     case Epilogue::silu:
-      return map(n, c, c, [](Vec<T> v) HWY_ATTR { return silu_of<T>(v); });
+      if (slope) return finish_both(n, c, slope, [](V v) HWY_ATTR { return silu_and_slope<T>(v); });
+      return map(n, c, c, [](V v) HWY_ATTR { return silu_of<T>(v); });
   }
 }
 
 /// The epilogue over part of c.
 template <class T>
 void finish(const Matmul<T>& p, std::int64_t row0, std::int64_t rows, std::int64_t column0, std::int64_t columns) {
-  if (p.epilogue == Epilogue::none && !p.before_epilogue) return;
+  if (p.epilogue == Epilogue::none && !p.slope) return;
   for (std::int64_t r = row0; r < row0 + rows; ++r) {
     const std::int64_t at = r * p.c_stride + column0;
-    finish_row(p.epilogue, columns, p.c + at, p.before_epilogue ? p.before_epilogue + at : nullptr);
+    finish_row(p.epilogue, columns, p.c + at, p.slope ? p.slope + at : nullptr);
   }
 }
 
@@ -115,48 +124,45 @@ HWY_INLINE void multiply_panel(Before before, int rows, int columns, int inner, 
   }
 }
 
-/// Rows of a transposed a that lie a multiple of 2 KiB apart fall into two sets of the first-level cache and push each
-/// other out: they are copied side by side (512 x 128 x 2048: 92 instead of 79 GFLOP/s of 118).
-template <class T>
-HWY_INLINE void pack_rows(const T* a, std::ptrdiff_t a_stride, int rows, int inner, T* packed) {
-  for (int k = 0; k < inner; ++k) {
-    map(rows, a + k * a_stride, packed + k * kTileRows, [](Vec<T> v) HWY_ATTR { return v; });
-  }
-}
-
 template <class T>
 void multiply_tile(const Tile<T>& tile) {
-  alignas(64) static thread_local T packed_rows[kTileRows * kInnerChunk];
   const Matmul<T>& p = *tile.problem;
   const std::ptrdiff_t ldc = p.c_stride;
   T* c = p.c + tile.row0 * ldc + tile.column0;
   const int rows = int(tile.rows);
-  const bool copy_a = p.transpose_a && p.a_stride * std::ptrdiff_t(sizeof(T)) % 2048 == 0;
   if (tile.inner0 == 0 && p.bias && p.accumulate) {
     for (int r = 0; r < rows; ++r) {
       map(tile.columns, c + r * ldc, p.bias + tile.column0, c + r * ldc,
           [](Vec<T> v, Vec<T> w) HWY_ATTR { return hn::Add(v, w); });
     }
   }
-  for (std::int64_t k = 0; k < tile.inner || k == 0; k += kInnerChunk) {
-    const int inner = int(tile.inner - k < kInnerChunk ? tile.inner - k : kInnerChunk);
+  const std::int64_t chunk = even_part(tile.inner, kInnerChunk, 16);
+  for (std::int64_t k = 0; k < tile.inner || k == 0; k += chunk) {
+    const int inner = int(tile.inner - k < chunk ? tile.inner - k : chunk);
     const bool first = tile.inner0 + k == 0 && !p.accumulate;
     const Before before = !first ? Before::itself : p.bias ? Before::start : Before::nothing;
-    std::ptrdiff_t am = p.transpose_a ? 1 : p.a_stride, ak = p.transpose_a ? p.a_stride : 1;
-    const T* a = p.a + tile.row0 * am + (tile.inner0 + k) * ak;
-    if (copy_a) {
-      pack_rows(a, p.a_stride, rows, inner, packed_rows);
-      a = packed_rows;
-      ak = kTileRows;
-    }
+    const T* a =
+        p.a + (p.transpose_a ? tile.row0 + (tile.inner0 + k) * p.a_stride : tile.row0 * p.a_stride + tile.inner0 + k);
+    if (p.transpose_a) pack_rows(a, p.a_stride, rows, inner, tile.rows_of_a);
+    NextRows<T> ahead(tile, k + inner,
+                      int((tile.columns + kPanel<T> - 1) / kPanel<T> * ((rows + kGroupRows - 1) / kGroupRows)));
     for (std::int64_t j = 0; j < tile.columns; j += kPanel<T>) {
       const int columns = int(tile.columns - j < kPanel<T> ? tile.columns - j : kPanel<T>);
-      const T* panel = tile.packed + (tile.column0 + j) * tile.inner + k * kPanel<T>;
+      const T* panel = tile.packed + (tile.column0 - tile.packed_column + j) * tile.inner + k * kPanel<T>;
       T start[kPanel<T>] = {};
       if (before == Before::start) {
         for (int i = 0; i < columns; ++i) start[i] = p.bias[tile.column0 + j + i];
       }
-      multiply_panel(before, rows, columns, inner, a, am, ak, panel, c + j, ldc, start);
+      if (!p.transpose_a) {
+        multiply_panel(before, rows, columns, inner, a, p.a_stride, 1, panel, c + j, ldc, start);
+        continue;
+      }
+      for (int r = 0; r < rows; r += int(kGroupRows)) {
+        const int group = rows - r < int(kGroupRows) ? rows - r : int(kGroupRows);
+        ahead.fetch();
+        multiply_panel(before, group, columns, inner, tile.rows_of_a + r * inner, 1, kGroupRows, panel, c + r * ldc + j,
+                       ldc, start);
+      }
     }
   }
   if (tile.last) finish(p, tile.row0, tile.rows, tile.column0, tile.columns);
@@ -250,41 +256,65 @@ void multiply_few_rows(const Matmul<T>& p) {
             [&](std::int64_t i) { run(p, i * columns, std::min(columns, p.columns - i * columns)); });
 }
 
+/// The first number of a cache line in a buffer of n numbers that the calling thread keeps.
+template <class T, class Tag>
+T* aligned_scratch(std::int64_t n) {
+  constexpr std::size_t kLine = 64;
+  T* p = scratch<T, Tag>(std::size_t(n) + kLine / sizeof(T));
+  return p + (kLine - reinterpret_cast<std::uintptr_t>(p) % kLine) % kLine / sizeof(T);
+}
+
+/// One block of columns and one pass over k.
+template <class T>
+void multiply_block(const Matmul<T>& p, std::int64_t column, std::int64_t columns, std::int64_t k, std::int64_t inner,
+                    T* packed) {
+  struct RowsOfA;
+  const auto pack = ATTUNE_DISPATCH(pack_columns<T>);
+  const auto multiply = ATTUNE_DISPATCH(multiply_tile<T>);
+  const std::int64_t width = ATTUNE_DISPATCH(panel_width<T>)();
+  const T* b = p.b + (p.transpose_b ? k + column * p.b_stride : k * p.b_stride + column);
+  const std::int64_t part = pack_part(columns, inner, width, p.transpose_b);
+  if (p.transpose_b) {
+    for_parts((columns + part - 1) / part, alone(p), [&](std::int64_t i) {
+      const std::int64_t first = i * part, count = std::min(part, columns - first);
+      pack(b + first * p.b_stride, p.b_stride, true, count, 0, inner, inner, p.alpha, packed + first * inner);
+    });
+  } else {
+    for_parts((inner + part - 1) / part, alone(p), [&](std::int64_t i) {
+      pack(b, p.b_stride, false, columns, i * part, std::min(inner, (i + 1) * part), inner, p.alpha, packed);
+    });
+  }
+  const TileCut cut = cut_tiles(p.rows, columns, inner, width, p.transpose_a);
+  const std::int64_t column_tiles = (columns + cut.columns - 1) / cut.columns;
+  for_parts((p.rows + cut.rows - 1) / cut.rows * column_tiles, alone(p), [&](std::int64_t task) {
+    // Neighbours in time share the rows of a; the panels of b are the larger part and stay in a shared cache.
+    const std::int64_t row0 = task / column_tiles * cut.rows, column0 = task % column_tiles * cut.columns;
+    multiply(Tile<T>{.problem = &p,
+                     .packed = packed,
+                     .rows_of_a = p.transpose_a ? aligned_scratch<T, RowsOfA>(kTileRows * kInnerChunk) : nullptr,
+                     .row0 = row0,
+                     .rows = std::min(cut.rows, p.rows - row0),
+                     .column0 = column + column0,
+                     .columns = std::min(cut.columns, columns - column0),
+                     .packed_column = column,
+                     .inner0 = k,
+                     .inner = inner,
+                     .last = k + inner >= p.inner});
+  });
+}
+
 template <class T>
 void multiply_many_rows(const Matmul<T>& p) {
   struct Packed;
-  const auto pack = ATTUNE_DISPATCH(pack_panel<T>);
-  const auto multiply = ATTUNE_DISPATCH(multiply_tile<T>);
-  const std::int64_t width = ATTUNE_DISPATCH(panel_width<T>)(), panels = (p.columns + width - 1) / width;
-  const std::int64_t pass = pass_inner(panels * width, p.inner, sizeof(T));
-  T* packed = scratch<T, Packed>(std::size_t(panels * width * pass));
-  const TileCut cut = cut_tiles(p.rows, p.columns, pass, width);
-  const std::int64_t row_tiles = (p.rows + cut.rows - 1) / cut.rows;
-  const std::int64_t column_tiles = (p.columns + cut.columns - 1) / cut.columns;
-
-  for (std::int64_t k = 0; k < p.inner || k == 0; k += pass) {
-    const std::int64_t inner = std::min(pass, p.inner - k);
-    const T* b = p.b + (p.transpose_b ? k : k * p.b_stride);
-    const std::int64_t together = panels_per_task(width, inner);
-    for_parts((panels + together - 1) / together, alone(p), [&](std::int64_t part) {
-      for (std::int64_t i = part * together; i < std::min(panels, (part + 1) * together); ++i) {
-        const int columns = int(std::min(width, p.columns - i * width));
-        pack(b, p.b_stride, p.transpose_b, i * width, columns, inner, p.alpha, packed + i * width * inner);
-      }
-    });
-    for_parts(row_tiles * column_tiles, alone(p), [&](std::int64_t task) {
-      // Neighbours in time share the rows of a; the panels of b are the larger part and stay in a shared cache.
-      const std::int64_t row0 = task / column_tiles * cut.rows, column0 = task % column_tiles * cut.columns;
-      multiply(Tile<T>{.problem = &p,
-                       .packed = packed,
-                       .row0 = row0,
-                       .rows = std::min(cut.rows, p.rows - row0),
-                       .column0 = column0,
-                       .columns = std::min(cut.columns, p.columns - column0),
-                       .inner0 = k,
-                       .inner = inner,
-                       .last = k + pass >= p.inner});
-    });
+  const std::int64_t width = ATTUNE_DISPATCH(panel_width<T>)();
+  const BlockCut block = cut_blocks(p.columns, p.inner, width, sizeof(T));
+  const std::int64_t widest = (std::min(p.columns, block.columns) + width - 1) / width * width;
+  T* packed = aligned_scratch<T, Packed>(widest * block.inner);
+  for (std::int64_t column = 0; column < p.columns; column += block.columns) {
+    for (std::int64_t k = 0; k < p.inner || k == 0; k += block.inner) {
+      multiply_block(p, column, std::min(block.columns, p.columns - column), k, std::min(block.inner, p.inner - k),
+                     packed);
+    }
   }
 }
 
@@ -310,7 +340,7 @@ void matmul_batched(const Matmul<T>& p, std::int64_t batch, std::int64_t a_step,
     q.a += i * a_step;
     q.b += i * b_step;
     q.c += i * c_step;
-    if (q.before_epilogue) q.before_epilogue += i * c_step;
+    if (q.slope) q.slope += i * c_step;
     matmul(q);
   };
   if (p.rows * p.columns * p.inner < kLargeProduct) {

@@ -31,14 +31,14 @@ struct Matmul {
   bool accumulate = false;  // without it, what c held is not read
   const T* bias = nullptr;  // [N] or null
   Epilogue epilogue = Epilogue::none;
-  T* before_epilogue = nullptr;  // [M][N], rows c_stride apart, or null: the element as it was before f, for a backward
+  T* slope = nullptr;  // [M][N], rows c_stride apart, or null: f' of the element before f, for a backward
 };
 
 /// Runs on the pool. Each sum is taken in one order that the shape alone fixes: equal bits for any thread count.
 template <class T>
 void matmul(const Matmul<T>&);
 
-/// batch products of one shape; a, b, c (and before_epilogue) of product i lie i * step elements on. A step of 0 for a
+/// batch products of one shape; a, b, c (and slope) of product i lie i * step elements on. A step of 0 for a
 /// or b serves one matrix to all.
 template <class T>
 void matmul_batched(const Matmul<T>&, std::int64_t batch, std::int64_t a_step, std::int64_t b_step,

@@ -26,6 +26,20 @@ double apply(Epilogue f, double x) {
   }
 }
 
+double slope(Epilogue f, double x) {
+  const double p = 1 / (1 + std::exp(-x)), phi = 0.3989422804014327 * std::exp(-0.5 * x * x);
+  switch (f) {
+    case Epilogue::relu:
+      return x > 0 ? 1 : 0;
+    case Epilogue::gelu:
+      return 0.5 * std::erfc(-x / std::sqrt(2.0)) + x * phi;
+    case Epilogue::silu:
+      return p + x * p * (1 - p);
+    default:
+      return 1;
+  }
+}
+
 /// Row strides are wider than the rows: what lies between must keep its value, and no input is read past its end.
 template <class T>
 void check(const Case& t) {
@@ -55,7 +69,7 @@ void check(const Case& t) {
                    .accumulate = t.accumulate,
                    .bias = t.bias ? bias.data() : nullptr,
                    .epilogue = t.epilogue,
-                   .before_epilogue = t.keep ? kept.data() : nullptr});
+                   .slope = t.keep ? kept.data() : nullptr});
   std::vector<double> want = to_double(before), want_kept = want;
   for (std::int64_t i = 0; i < t.m; ++i) {
     for (std::int64_t j = 0; j < t.n; ++j) {
@@ -66,13 +80,13 @@ void check(const Case& t) {
       }
       const std::size_t at = std::size_t(i * ldc + j);
       sum = t.alpha * sum + (t.accumulate ? double(before[at]) : 0) + (t.bias ? double(bias[std::size_t(j)]) : 0);
-      if (t.keep) want_kept[at] = sum;
+      if (t.keep) want_kept[at] = slope(t.epilogue, sum);
       want[at] = apply(t.epilogue, sum);
     }
   }
   const double epsilons = 4 + 0.5 * double(t.k);
   expect_near(c, want, epsilons, "c");
-  expect_near(kept, want_kept, epsilons, "before the epilogue");
+  expect_near(kept, want_kept, epsilons, "slope");
 }
 
 template <class T>
@@ -103,6 +117,15 @@ TYPED_TEST(MatmulTest, LongSumsTakeSeveralChunks) {
   check<TypeParam>({.m = 20, .n = 33, .k = 777});
   check<TypeParam>({.m = 20, .n = 33, .k = 777, .transpose_b = true, .bias = true});
   check<TypeParam>({.m = 29, .n = 17, .k = 600, .transpose_a = true, .accumulate = true});
+}
+
+TYPED_TEST(MatmulTest, LargeOnesAreCutIntoBlocks) {
+  // More of b than is packed at a time: along the columns, and along k.
+  for (bool tb : {false, true}) {
+    check<TypeParam>({.m = 19, .n = 2900, .k = 400, .transpose_b = tb, .bias = true, .epilogue = Epilogue::relu});
+    check<TypeParam>({.m = 19, .n = 1000, .k = 1150, .transpose_a = true, .transpose_b = tb, .accumulate = true});
+  }
+  check<TypeParam>({.m = 430, .n = 130, .k = 1100, .transpose_a = true});
 }
 
 TYPED_TEST(MatmulTest, TransposedRowsAMultipleOfTheCacheApart) {

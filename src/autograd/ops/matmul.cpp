@@ -150,21 +150,21 @@ kernels::Epilogue epilogue_of(Activation a) {
       return kernels::Epilogue::none;
   }
 }
-kernels::Pointwise pointwise_of(Activation a) {
-  return a == Activation::gelu   ? kernels::Pointwise::gelu
-         : a == Activation::silu ? kernels::Pointwise::silu
-                                 : kernels::Pointwise::relu;
-}
-
-/// Gradients of y = f(u), u = x W^T + b, from dy: du = f' dy, dx = du W, dW = du^T x, db = sum of du over the rows.
+/// Gradients of y = f(u), u = x W^T + b, from dy and what was saved (relu: y, else f'(u)): du = f' dy, dx = du W, dW =
+/// du^T x, db = sum of du over the rows.
 template <class T>
 void linear_backward(Backward& back, const Tensor& x, const Tensor& weight, const Tensor& saved, Activation f) {
   const std::int64_t out = weight.shape()[0], in = weight.shape()[1], rows = in == 0 ? 0 : x.size() / in;
   Tensor du = back.dout();
-  if (f != Activation::none) {
+  if (f == Activation::relu) {
     const Tensor dy = du;
     du = Tensor::empty(dy.shape(), dy.dtype());
-    kernels::pointwise_backward(pointwise_of(f), dy.size(), saved.data<T>(), dy.data<T>(), du.data<T>(), false);
+    kernels::pointwise_backward(kernels::Pointwise::relu, dy.size(), saved.data<T>(), dy.data<T>(), du.data<T>(),
+                                false);
+  } else if (f != Activation::none) {  // nobody else sees the slopes, and this runs once: they turn into du
+    const Tensor dy = du;
+    du = saved;
+    kernels::mul(dy.size(), saved.data<T>(), dy.data<T>(), du.data<T>());
   }
   const T* p = std::as_const(du).data<T>();
   if (back.wants(1)) {
@@ -200,10 +200,10 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Activat
   }
   const bool records = will_record({x, weight, bias});
   Tensor y = Tensor::empty(x.shape().with(-1, out), x.dtype());
-  // relu's derivative is written in its result; the others need what came before.
-  Tensor before;
+  // relu's derivative is written in its result; that of the others is made beside it.
+  Tensor slope;
   if (records && (activation == Activation::gelu || activation == Activation::silu)) {
-    before = Tensor::empty(y.shape(), x.dtype());
+    slope = Tensor::empty(y.shape(), x.dtype());
   }
   detail::on_compute_type("linear", x.dtype(), [&]<class T>(T) {
     kernels::Matmul<T> p;
@@ -219,11 +219,11 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Activat
     p.c_stride = out;
     p.bias = bias.defined() ? bias.data<T>() : nullptr;
     p.epilogue = epilogue_of(activation);
-    p.before_epilogue = before.defined() ? before.data<T>() : nullptr;
+    p.slope = slope.defined() ? slope.data<T>() : nullptr;
     kernels::matmul(p);
   });
   if (!records) return y;
-  Tensor saved = before.defined() ? before : activation == Activation::relu ? y.detach() : Tensor();
+  Tensor saved = slope.defined() ? slope : activation == Activation::relu ? y.detach() : Tensor();
   record("linear", y, {x, weight, bias}, [x = x.detach(), weight = weight.detach(), saved, activation](Backward& back) {
     detail::on_compute_type("linear", x.dtype(),
                             [&]<class T>(T) { linear_backward<T>(back, x, weight, saved, activation); });
