@@ -1,6 +1,8 @@
 // The block cache: size classes with a free list each, one lock, counters.
 #include "attune/autograd/memory.hpp"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -28,6 +30,19 @@ int class_index(std::int64_t size) {
   if (size < 512) return int(size / kAlign);
   const int e = std::bit_width(std::uint64_t(size)) - 1;  // size = 2^e * (1 + m / 8)
   return 8 * (e - 8) + int((size >> (e - 3)) & 7);
+}
+
+/// Memory from the system, or null. Large blocks ask for huge pages: strided walks (packing a matrix, heads of a token)
+/// then find their addresses, and the first touch costs one fault instead of 512.
+void* from_system(std::int64_t size) {
+  constexpr std::int64_t kHuge = 2 << 20;
+  if (size < kHuge) return std::aligned_alloc(std::size_t(kAlign), std::size_t(size));
+  void* memory = std::aligned_alloc(std::size_t(kHuge), std::size_t(size));
+#if defined(MADV_HUGEPAGE)
+  // The whole pages alone: a part of one would take memory that nobody asked for. A refusal changes nothing.
+  if (memory != nullptr) madvise(memory, std::size_t(size / kHuge * kHuge), MADV_HUGEPAGE);
+#endif
+  return memory;
 }
 
 struct Cache {
@@ -75,10 +90,10 @@ void* detail::take_block(std::int64_t bytes, std::int64_t& capacity) {
     capacity = b.capacity;
     return b.memory;
   }
-  void* memory = std::aligned_alloc(std::size_t(kAlign), std::size_t(size));
+  void* memory = from_system(size);
   if (memory == nullptr) {  // what is cached in other classes may be what is missing
     c.drop_all();
-    memory = std::aligned_alloc(std::size_t(kAlign), std::size_t(size));
+    memory = from_system(size);
   }
   if (memory == nullptr) {
     fail("tensor memory", "that much free memory",

@@ -1,10 +1,9 @@
-// The pool: workers spin a short while for the next region, then sleep. A region is one counter that threads draw from.
+// The pool: a region is one counter that threads draw tasks from; workers join it and leave it.
 #include "attune/base/parallel.hpp"
 
 #include <sched.h>
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdlib>
 #include <exception>
 #include <memory>
@@ -55,68 +54,64 @@ inline void pause() {
 #endif
 }
 
+/// The worker threads. A region is open while its caller hands out tasks; a worker may join as long as it is, and the
+/// caller waits for those who did. One that the system has not given a processor yet is therefore never waited for:
+/// on a busy machine a region costs no more than on one thread. Whoever waits spins a short while, since the next
+/// region usually follows at once, and then sleeps, so that its processor is free for the thread it waits for.
 class Pool {
  public:
   explicit Pool(int threads) {
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
   }
   ~Pool() {
-    {
-      std::lock_guard lock(mutex_);
-      stop_ = true;
-      generation_.fetch_add(1, std::memory_order_release);
-    }
-    wake_.notify_all();
+    stop_.store(true, std::memory_order_relaxed);
+    call_.fetch_add(1, std::memory_order_release);
+    call_.notify_all();
     for (auto& w : workers_) w.join();
   }
   int threads() const { return int(workers_.size()) + 1; }
 
   void run(Region& region) {
-    const std::int64_t helpers = std::int64_t(workers_.size());
-    {
-      std::lock_guard lock(mutex_);
-      region_ = &region;
-      busy_.store(helpers, std::memory_order_relaxed);
-      generation_.fetch_add(1, std::memory_order_release);
-    }
-    wake_.notify_all();
+    region_ = &region;
+    state_.store(kOpen, std::memory_order_release);
+    call_.fetch_add(1, std::memory_order_release);
+    call_.notify_all();
     region.run();
-    for (int spin = 0; busy_.load(std::memory_order_acquire) != 0; ++spin) {
+    std::uint32_t inside = state_.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
+    for (int spin = 0; inside != 0; ++spin) {
       if (spin < kSpins)
         pause();
       else
-        std::this_thread::yield();
+        state_.wait(inside, std::memory_order_acquire);
+      inside = state_.load(std::memory_order_acquire);
     }
   }
 
  private:
-  static constexpr int kSpins =
-      4000;  // some tens of microseconds: longer than the gap between two operators of a model
+  static constexpr int kSpins = 2000;  // some tens of microseconds: longer than between two operators of a model
+  static constexpr std::uint32_t kOpen = 1u << 31;
 
   void work() {
-    std::uint64_t seen = 0;
+    std::uint32_t seen = 0;
     for (;;) {
-      for (int spin = 0; generation_.load(std::memory_order_acquire) == seen && spin < kSpins; ++spin) pause();
-      Region* region;
-      {
-        std::unique_lock lock(mutex_);
-        wake_.wait(lock, [&] { return generation_.load(std::memory_order_relaxed) != seen; });
-        seen = generation_.load(std::memory_order_relaxed);
-        if (stop_) return;
-        region = region_;
+      for (int spin = 0; call_.load(std::memory_order_acquire) == seen && spin < kSpins; ++spin) pause();
+      call_.wait(seen, std::memory_order_acquire);  // returns at once if it differs already
+      seen = call_.load(std::memory_order_acquire);
+      if (stop_.load(std::memory_order_relaxed)) return;
+      std::uint32_t state = state_.load(std::memory_order_relaxed);
+      while ((state & kOpen) != 0 && !state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) {
       }
-      region->run();
-      busy_.fetch_sub(1, std::memory_order_release);
+      if ((state & kOpen) == 0) continue;  // came too late
+      region_->run();
+      if (state_.fetch_sub(1, std::memory_order_acq_rel) == 1) state_.notify_one();  // closed, and the last to leave
     }
   }
 
   std::vector<std::thread> workers_;
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::atomic<std::uint64_t> generation_{0};
-  std::atomic<std::int64_t> busy_{0};
-  Region* region_ = nullptr;
-  bool stop_ = false;
+  std::atomic<std::uint32_t> call_{0};   // rises with every region
+  std::atomic<std::uint32_t> state_{0};  // kOpen, and how many workers are inside of the region
+  Region* region_ = nullptr;             // written before it is opened
+  std::atomic<bool> stop_{false};
 };
 
 int threads_at_start() {
