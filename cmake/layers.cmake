@@ -114,7 +114,7 @@ function(attune_tests)
     target_compile_definitions(test_${name} PRIVATE
       ATTUNE_SOURCE_DIR="${PROJECT_SOURCE_DIR}" ATTUNE_BINARY_DIR="${PROJECT_BINARY_DIR}")
     target_link_libraries(test_${name} PRIVATE GTest::gtest GTest::gtest_main attune_flags)
-    foreach(cpu ${ATTUNE_CPU_TARGETS})
+    foreach(cpu ${ATTUNE_CPU_TARGETS} ${ATTUNE_CPU_TARGETS_${name}})
       add_test(NAME ${name}.${cpu} COMMAND test_${name})
       set_tests_properties(${name}.${cpu} PROPERTIES ENVIRONMENT "ATTUNE_CPU=${cpu}" LABELS "${cpu}")
     endforeach()

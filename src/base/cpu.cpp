@@ -17,12 +17,12 @@ constexpr std::array<std::string_view, 1> kNames = {"neon"};  // the compiler's 
 #else
 constexpr std::array<std::string_view, 3> kNames = {"scalar", "avx2", "avx512"};
 #endif
+constexpr std::string_view kBf16Name = "avx512_bf16";  // CpuTarget::avx512 and the product of bfloat16 pairs
 
 std::string all_names() {
   std::string names(kNames[0]);
-  for (std::size_t i = 1; i < kNames.size(); ++i)
-    names += (i + 1 < kNames.size() ? ", " : " or ") + std::string(kNames[i]);
-  return names;
+  for (std::size_t i = 1; i < kNames.size(); ++i) names += ", " + std::string(kNames[i]);
+  return kNames.size() > 1 ? names + " or " + std::string(kBf16Name) : names;
 }
 
 CpuInfo detect() {
@@ -56,6 +56,7 @@ CpuTarget choose() {
   const CpuTarget best = info.avx512 ? CpuTarget::avx512 : info.avx2 ? CpuTarget::avx2 : CpuTarget::scalar;
   const char* text = std::getenv("ATTUNE_CPU");
   if (!text || !*text) return best;
+  if (text == kBf16Name && info.avx512_bf16) return CpuTarget::avx512;
   for (std::size_t i = 0; i < kNames.size(); ++i) {
     if (kNames[i] != text) continue;
     if (CpuTarget(i) > best) {
@@ -63,6 +64,10 @@ CpuTarget choose() {
            "got \"" + std::string(text) + "\", the best here is " + std::string(name_of(best)));
     }
     return CpuTarget(i);
+  }
+  if (text == kBf16Name) {
+    fail("ATTUNE_CPU", "an instruction set that this processor has",
+         "got \"" + std::string(text) + "\", the best here is " + std::string(name_of(best)));
   }
   fail("ATTUNE_CPU", all_names(), "got \"" + std::string(text) + "\"");
 }
@@ -76,6 +81,15 @@ const CpuInfo& cpu_info() {
 CpuTarget cpu_target() {
   static const CpuTarget target = choose();
   return target;
+}
+
+bool cpu_uses_bf16() {
+  static const bool uses = [] {
+    const char* text = std::getenv("ATTUNE_CPU");
+    const bool named = text && *text;
+    return cpu_target() == CpuTarget::avx512 && cpu_info().avx512_bf16 && (!named || text == kBf16Name);
+  }();
+  return uses;
 }
 
 std::string_view name_of(CpuTarget target) { return kNames[std::size_t(target)]; }

@@ -72,10 +72,14 @@ int exit_code_with(const char* text, const std::string& expected) {
 TEST(Cpu, NeverFallsBack) {
   if (name_of(CpuTarget::scalar) == "neon") GTEST_SKIP() << "an emulated program cannot start itself again";
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_EXIT(std::exit(exit_code_with("avx1024", "ATTUNE_CPU: scalar, avx2 or avx512, got \"avx1024\"")),
+  EXPECT_EXIT(std::exit(exit_code_with("avx1024", "ATTUNE_CPU: scalar, avx2, avx512 or avx512_bf16, got \"avx1024\"")),
               testing::ExitedWithCode(0), "");
   if (!cpu_info().avx512) {
     EXPECT_EXIT(std::exit(exit_code_with("avx512", "an instruction set that this processor has, got \"avx512\"")),
+                testing::ExitedWithCode(0), "");
+  }
+  if (!cpu_info().avx512_bf16) {
+    EXPECT_EXIT(std::exit(exit_code_with("avx512_bf16", "an instruction set that this processor has, got")),
                 testing::ExitedWithCode(0), "");
   }
 }
@@ -84,7 +88,9 @@ TEST(Cpu, TakesWhatTheEnvironmentNames) {
   const char* text = std::getenv("ATTUNE_CPU");
   const CpuInfo& info = cpu_info();
   const std::string best = info.avx512 ? "avx512" : info.avx2 ? "avx2" : std::string(name_of(CpuTarget::scalar));
-  EXPECT_EQ(name_of(cpu_target()), text && *text ? std::string(text) : best);
+  const bool bf16 = text && std::string(text) == "avx512_bf16", named = text && *text;
+  EXPECT_EQ(name_of(cpu_target()), bf16 ? "avx512" : named ? std::string(text) : best);
+  EXPECT_EQ(cpu_uses_bf16(), bf16 || (!named && info.avx512_bf16));
   EXPECT_GE(info.cores, 1);
   EXPECT_GT(info.l1d_bytes, 0);
   EXPECT_GT(info.l2_bytes, info.l1d_bytes);

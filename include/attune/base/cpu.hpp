@@ -21,8 +21,11 @@ struct CpuInfo {
 /// What was detected. Read once.
 const CpuInfo& cpu_info();
 /// The best target that the processor has, or the one that the environment variable ATTUNE_CPU names (scalar, avx2,
-/// avx512). Throws Error if that names none or one that the processor lacks: it never falls back.
+/// avx512, avx512_bf16). Throws Error if that names none or one that the processor lacks: it never falls back.
 CpuTarget cpu_target();
+/// True if kernels may multiply bfloat16 numbers in pairs: the target is avx512, the processor has AVX-512 BF16, and
+/// ATTUNE_CPU is not set or names avx512_bf16; avx512 by name means without.
+bool cpu_uses_bf16();
 /// "scalar", "avx2", "avx512"; on 64-bit ARM "neon".
 std::string_view name_of(CpuTarget target);
 
