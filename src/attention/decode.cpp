@@ -42,7 +42,7 @@ void run_decode_typed(const DecodeCall& call) {
   const int batch = int(call.query.shape[0]), heads = int(call.query.shape[1]), queries = int(call.query.shape[2]),
             head_dim = int(call.query.shape[3]), value_dim = int(call.out.shape[3]);
   const int kv_heads = call.num_kv_heads, group = heads / kv_heads, rows = group * queries;
-  const int padded_query = kernels::decode_padded(head_dim), padded = kernels::decode_padded(value_dim);
+  const int padded = kernels::decode_padded(value_dim);
   const T scale = T(call.scale * 1.4426950408889634074);
   std::vector<Cut> cuts(std::size_t(batch), Cut{});
   std::vector<std::int64_t> first_task(std::size_t(batch) + 1, 0);  // batch entry b has tasks first_task[b] ..
@@ -62,7 +62,7 @@ void run_decode_typed(const DecodeCall& call) {
     const int kv = int((t - first_task[std::size_t(b)]) / cut.parts);
     const std::int64_t part = cut.first + (t - first_task[std::size_t(b)]) % cut.parts;
     thread_local std::vector<T> memory;
-    memory.resize(std::size_t(rows) * std::size_t(padded_query) + std::size_t(padded));
+    memory.resize(std::size_t(rows) * std::size_t(head_dim) + std::size_t(padded));
     kernels::Decode<T> one;
     const DecodeSource& source = call.sources[std::size_t(b)];
     one.rows = source.rows;
@@ -71,11 +71,11 @@ void run_decode_typed(const DecodeCall& call) {
     one.head_dim = head_dim, one.value_dim = value_dim;
     one.begin = part * kernels::kDecodeSplit, one.end = one.begin + kernels::kDecodeSplit;
     one.row = found.data() + t * rows, one.num_rows = rows;
-    one.spare = memory.data() + std::ptrdiff_t(rows) * padded_query;
+    one.spare = memory.data() + std::ptrdiff_t(rows) * head_dim;
     std::int64_t last = 0;
     for (int r = 0; r < rows; ++r) {
       const int i = r / group, h = kv * group + r % group;
-      T* query = memory.data() + std::ptrdiff_t(r) * padded_query;
+      T* query = memory.data() + std::ptrdiff_t(r) * head_dim;
       convert(
           call.query.dtype,
           bytes_of(call.query) + (b * call.query.strides[0] + h * call.query.strides[1] + i * call.query.strides[2]) *

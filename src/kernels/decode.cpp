@@ -152,11 +152,11 @@ HWY_INLINE void dot_four(const T* const* query, const S* const* key, const S* co
   ATTUNE_UNROLL for (int first = 0; first < kRows; first += kAtOnce) {
     Vec<T> sum[kAtOnce][4];
     ATTUNE_UNROLL for (int r = 0; r < kAtOnce; ++r) { ATTUNE_UNROLL for (int i = 0; i < 4; ++i) sum[r][i] = zero<T>(); }
-    const auto add = [&](auto read, int c) HWY_ATTR {
+    const auto add = [&](auto read, auto read_query, int c) HWY_ATTR {
       Vec<T> lanes[4];
       ATTUNE_UNROLL for (int i = 0; i < 4; ++i) lanes[i] = read(key[i] + c);
       ATTUNE_UNROLL for (int r = 0; r < kAtOnce; ++r) {
-        const Vec<T> q = load(query[first + r] + c);
+        const Vec<T> q = read_query(query[first + r] + c);
         ATTUNE_UNROLL for (int i = 0; i < 4; ++i) sum[r][i] = hn::MulAdd(q, lanes[i], sum[r][i]);
       }
     };
@@ -165,9 +165,12 @@ HWY_INLINE void dot_four(const T* const* query, const S* const* key, const S* co
       if (kL >= kLine || c % kLine == 0) {
         ATTUNE_UNROLL for (int i = 0; i < 4; ++i) __builtin_prefetch(ahead[i] + c, 0, 2);  // into L2
       }
-      add([](const S* p) HWY_ATTR { return widen<T>(p); }, c);
+      add([](const S* p) HWY_ATTR { return widen<T>(p); }, [](const T* p) HWY_ATTR { return load(p); }, c);
     }
-    if (c < dim) add([&](const S* p) HWY_ATTR { return widen_first<T>(p, dim - c); }, c);
+    if (c < dim) {
+      add([&](const S* p) HWY_ATTR { return widen_first<T>(p, dim - c); },
+          [&](const T* p) HWY_ATTR { return load_first(p, dim - c); }, c);
+    }
 #if HWY_TARGET == HWY_AVX3
     if constexpr (kAtOnce == 4 && sizeof(T) == 4) {
       sum_sixteen(sum, sums);

@@ -2,6 +2,7 @@
 #pragma once
 #include "attune/attention/attend.hpp"
 #include "attune/attention/bias/all.hpp"
+#include "attune/attention/kv_cache.hpp"
 #include "attune/attention/mask/all.hpp"
 #include "attune/attention/normalize/all.hpp"
 #include "attune/attention/pointwise.hpp"
