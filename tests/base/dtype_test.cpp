@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -74,6 +75,36 @@ TEST(DType, EveryHalfSurvives) {
   every_pattern_survives<BFloat16>(7);
   every_pattern_survives<Float16>(10);
 }
+/// convert() of arrays and the conversion of one number give the same bits, NaN included, at every length.
+template <class Half>
+void arrays_convert_as_numbers() {
+  std::vector<Half> halves;
+  std::vector<float> floats;
+  for (std::uint32_t bits = 0; bits < 65536; ++bits) {
+    halves.push_back(from_bits<Half>(bits));
+    for (const std::uint32_t low : {0u, 1u, 0x0fffu, 0x1000u, 0x1001u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu})
+      floats.push_back(std::bit_cast<float>(bits << 16 | low));
+  }
+  std::vector<float> wide(halves.size());
+  convert(dtype_of<Half>(), halves.data(), DType::float32, wide.data(), std::int64_t(halves.size()));
+  std::vector<Half> narrow(floats.size());
+  convert(DType::float32, floats.data(), dtype_of<Half>(), narrow.data(), std::int64_t(floats.size()));
+  int wrong = 0;
+  for (std::size_t i = 0; i < halves.size(); ++i)
+    wrong += std::bit_cast<std::uint32_t>(wide[i]) != std::bit_cast<std::uint32_t>(float(halves[i]));
+  for (std::size_t i = 0; i < floats.size(); ++i) wrong += narrow[i].bits != Half(floats[i]).bits;
+  EXPECT_EQ(wrong, 0);
+  for (int n = 0; n < 20; ++n) {
+    std::vector<float> some(21, -7.0f);
+    convert(dtype_of<Half>(), halves.data() + 15000, DType::float32, some.data(), n);
+    for (int i = 0; i < 21; ++i) EXPECT_EQ(some[std::size_t(i)], i < n ? float(halves[std::size_t(15000 + i)]) : -7.0f);
+  }
+}
+TEST(DType, ArraysConvertAsNumbers) {
+  arrays_convert_as_numbers<BFloat16>();
+  arrays_convert_as_numbers<Float16>();
+}
+
 TEST(DType, RoundsToNearestEven) {
   rounds_to_nearest_even<BFloat16>(7);
   rounds_to_nearest_even<Float16>(10);
