@@ -1,5 +1,5 @@
-// The plain path: scaled dot, softmax; full or causal, with or without padding. No stage is called; the kernels do
-// whole blocks, and on request tell the moments of each row that statistics are made of.
+// The plain path: scaled dot, softmax; full, causal or a window, with or without padding. No stage is called; the
+// kernels do whole blocks, and on request tell the moments of each row that statistics are made of.
 #include <algorithm>
 #include <memory>
 #include <new>
@@ -8,6 +8,7 @@
 #include "attune/attention/mask/both.hpp"
 #include "attune/attention/mask/causal.hpp"
 #include "attune/attention/mask/padding.hpp"
+#include "attune/attention/mask/window.hpp"
 #include "attune/attention/online_softmax.hpp"
 #include "attune/base/parallel.hpp"
 #include "kernels/denormals.hpp"
@@ -32,25 +33,48 @@ std::byte* workspace(std::size_t n) {
   return memory.get();
 }
 
-/// What the plain path knows of masks: causal or not, and how many keys from the front are visible.
+/// What the plain path knows of masks: a window (causal is one without a left bound) and how many keys from the front
+/// are visible.
 struct PlainMask {
-  bool fits = true, causal = false;
+  bool fits = true;
+  Window window;
   const Padding* padding = nullptr;
   int visible_keys(const AttendShape& s, int batch) const {
     return padding ? padding->valid_keys[std::size_t(batch)] : s.num_keys;
   }
 };
+int narrower(int a, int b) { return a < 0 ? b : b < 0 ? a : std::min(a, b); }
+
 PlainMask plain_mask(const AnyMask& mask) {
   if (!mask) return {};
-  if (mask.as<Causal>()) return {.causal = true};
+  if (mask.as<Causal>()) return {.window = Causal::window};
   if (const auto* padding = mask.as<Padding>()) return {.padding = padding};
+  // A window without bounds is left to the stages: it says nothing, except to tests that compare both paths.
+  if (const auto* window = mask.as<Window>())
+    return {.fits = window->left >= 0 || window->right >= 0, .window = *window};
   if (const auto* both = mask.as<Both>()) {
     const PlainMask a = plain_mask(both->a), b = plain_mask(both->b);
     if (a.fits && b.fits && !(a.padding && b.padding)) {
-      return {.causal = a.causal || b.causal, .padding = a.padding ? a.padding : b.padding};
+      return {.window = {narrower(a.window.left, b.window.left), narrower(a.window.right, b.window.right)},
+              .padding = a.padding ? a.padding : b.padding};
     }
   }
   return {.fits = false};
+}
+
+/// The window as the kernels take it, for rows at p, p + 1, ...: row i sees key j iff p - left + i <= j <= p + right +
+/// i.
+struct Edges {
+  bool causal;
+  int position, span;
+};
+Edges edges(const Window& w, int p, int num_queries, int num_keys) {
+  // Bounds past the ends say nothing; drawn in to where they begin to speak, they cannot overflow.
+  const std::int64_t low = w.left < 0 ? -std::int64_t(num_queries) : std::int64_t(p) - w.left;
+  std::int64_t high = w.right < 0 ? std::int64_t(num_keys) : std::int64_t(p) + w.right;
+  if (low <= -std::int64_t(num_queries)) return {w.right >= 0, int(std::min<std::int64_t>(high, num_keys)), 0};
+  high = std::max(low, std::min<std::int64_t>(high, num_keys));
+  return {true, int(high), int(high - low + 1)};
 }
 
 /// What the kernel tells of each row, [B, H, Tq] each; see kernels::PlainForward.
@@ -70,7 +94,9 @@ bool describe_rows(const Problem<T>& p, const PlainMask& mask, Moments<T>& m, co
   for (std::int64_t i = 0; i < rows; ++i) {
     const std::int64_t b = i / (std::int64_t(s.num_heads) * s.num_queries);
     const int keys = mask.visible_keys(s, int(b)), position = int(i % s.num_queries) + p.offset[std::size_t(b)];
-    const int visible = mask.causal ? std::clamp(position + 1, 0, keys) : keys;
+    const Edges e = edges(mask.window, position, 1, keys);
+    const int end = e.causal ? std::clamp(e.position + 1, 0, keys) : keys;
+    const int visible = e.span > 0 ? std::max(0, end - std::max(0, e.position - e.span + 1)) : end;
     if (visible > 0 && !(is_finite(m.largest[i]) && is_finite(m.sum[i]) && is_finite(m.second[i]))) return false;
     Rows<T> row;
     row.sum = &m.sum[i], row.first = &m.first[i], row.second = &m.second[i];
@@ -90,7 +116,7 @@ std::string why_not_plain(const AttendOptions& o) {
   if (o.position) return "position " + std::string(o.position.name()) + " maps queries and keys";
   if (!o.score.as<ScaledDot>()) return "score " + std::string(o.score.name()) + " is not scaled_dot";
   if (!o.bias.empty()) return "bias " + std::string(o.bias[0].name()) + " changes logits";
-  if (!plain_mask(o.mask).fits) return "mask " + std::string(o.mask.name()) + " is neither causal nor padding";
+  if (!plain_mask(o.mask).fits) return "mask " + std::string(o.mask.name()) + " is neither a window nor padding";
   if (!o.normalizer.as<Softmax>()) return "normalizer " + std::string(o.normalizer.name()) + " is not softmax";
   return "";
 }
@@ -100,7 +126,7 @@ template <class T>
 void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardResult<T>& result) {
   const AttendShape& s = p.shape;
   const PlainMask mask = plain_mask(o.mask);
-  const bool causal = mask.causal;
+  const bool causal = mask.window.left >= 0 || mask.window.right >= 0;
   const T scale = T(o.score.as<ScaledDot>()->scale_of(s));
   const int block = kernels::plain_block_queries<T>(s.key_dim, s.value_dim, causal);
   const int blocks = (s.num_queries + block - 1) / block;
@@ -124,12 +150,17 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
     const kernels::FlushDenormals here;
     const auto [q, h, b] = place(t);
     const int n = shared ? s.group() : std::min(block, s.num_queries - q), kv = h / s.group();
-    const int position = q + p.offset[std::size_t(b)];
-    int keys = mask.visible_keys(s, b);
-    if (shared && causal) keys = std::clamp(position + 1, 0, keys);
+    int keys = mask.visible_keys(s, b), first_key = 0;
+    Edges edge = edges(mask.window, q + p.offset[std::size_t(b)], shared ? 1 : n, keys);
+    if (s.num_queries == 1 && !p.drops()) {  // one row, or several at one place: the keys that it sees, and no edges
+      if (edge.causal) keys = std::clamp(edge.position + 1, 0, keys);
+      if (edge.span > 0) first_key = std::clamp(edge.position - edge.span + 1, 0, keys);
+      keys -= first_key;
+      edge = {};
+    }
     const Matrix<const T> query = p.query.matrix(b, h, q, n, s.query_dim),
-                          key = p.key.matrix(b, kv, 0, keys, s.key_dim),
-                          value = p.value.matrix(b, kv, 0, keys, s.value_dim);
+                          key = p.key.matrix(b, kv, first_key, keys, s.key_dim),
+                          value = p.value.matrix(b, kv, first_key, keys, s.value_dim);
     const Matrix<T> out = result.out.matrix(b, h, q, n, s.value_dim);
     kernels::PlainForward<T> call;
     call.query = query.data, call.query_stride = shared ? p.query.head : query.stride;
@@ -138,7 +169,7 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
     call.out = out.data, call.out_stride = shared ? result.out.head : out.stride;
     if (result.lse) call.lse = result.lse + (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries + q;
     call.queries = n, call.num_keys = keys, call.head_dim = s.key_dim, call.value_dim = s.value_dim;
-    call.scale = scale, call.causal = causal && !shared, call.position = position;
+    call.scale = scale, call.causal = edge.causal, call.position = edge.position, call.span = edge.span;
     call.dropout = {p.keep_threshold, p.seed, p.first_batch + b, h, q};
     if (const std::int64_t likely = t + threads; likely < tasks && !shared) {
       const Place next = place(likely);
@@ -187,7 +218,8 @@ void plain_backward(const Problem<T>& p, const AttendOptions& o, const BackwardI
       call.dvalue = result.value.matrix(b, kv, 0, 1, 1).data, call.dvalue_stride = result.value.row;
     call.group = s.group(), call.num_queries = s.num_queries, call.num_keys = mask.visible_keys(s, b);
     call.head_dim = s.key_dim, call.value_dim = s.value_dim, call.scale = scale;
-    call.causal = mask.causal, call.position = p.offset[std::size_t(b)];
+    const Edges edge = edges(mask.window, p.offset[std::size_t(b)], s.num_queries, call.num_keys);
+    call.causal = edge.causal, call.position = edge.position, call.span = edge.span;
     call.dropout = {p.keep_threshold, p.seed, p.first_batch + b, h, 0};
     if (const std::int64_t next = t + threads; next < tasks) {
       const int next_head = int(next % s.num_kv_heads) * s.group(), next_batch = int(next / s.num_kv_heads);

@@ -7,6 +7,9 @@
 #define ATTUNE_KERNELS_PLAIN_INL_H_
 #endif
 
+#include <algorithm>
+#include <cstdint>
+
 #include "kernels/plain_attention.hpp"
 #include "kernels/product-inl.h"
 #include "kernels/transpose-inl.h"
@@ -26,20 +29,39 @@ constexpr int whole_vectors(int n) {
   return (n + kLaneCount<T> - 1) / kLaneCount<T> * kLaneCount<T>;
 }
 
-/// What a block of queries sees: keys before `full` by all of them, keys up to `end` by some. Where there is a
-/// diagonal, `full` is rounded down to whole strips, so that strips and tiles of all blocks start at multiples of
-/// kStrip.
+/// What a block of queries sees: keys begin .. end-1, of them full_begin .. full_end-1 by all of its rows. Edges inside
+/// of the keys are rounded to whole strips, so that strips and tiles of all blocks start at multiples of kStrip. Where
+/// no key is seen by all, full_begin = full_end = end.
 struct Visible {
-  int full, end;
+  int begin, full_begin, full_end, end;
 };
-HWY_INLINE Visible visible_keys(bool causal, int position, int queries, int num_keys) {
-  if (!causal || position >= num_keys - 1) return {num_keys, num_keys};
-  const std::int64_t end = std::int64_t(position) + queries;
-  return {position < 0 ? 0 : (position + 1) / kStrip * kStrip, int(end < 0 ? 0 : end < num_keys ? end : num_keys)};
+/// Row i sees key j iff (j <= position + i where causal) and (j > position + i - span where span > 0).
+HWY_INLINE Visible visible_keys(bool causal, int position, int queries, int num_keys, int span = 0) {
+  Visible v{0, 0, num_keys, num_keys};
+  if (causal && position < num_keys - 1) {
+    v.end = int(std::clamp<std::int64_t>(std::int64_t(position) + queries, 0, num_keys));
+    v.full_end = position < 0 ? 0 : (position + 1) / kStrip * kStrip;
+  }
+  if (span > 0) {
+    const std::int64_t low = std::int64_t(position) - span + 1;  // the first row's first key
+    if (low >= v.end) return {v.end, v.end, v.end, v.end};
+    v.begin = low > 0 ? int(low) / kStrip * kStrip : 0;
+    v.full_begin = int(std::clamp<std::int64_t>((low + queries + kStrip - 2) / kStrip * kStrip, 0, v.end));
+  }
+  if (v.full_begin >= v.full_end) v.full_begin = v.full_end = v.end;
+  if (v.full_begin == v.end) v.full_end = v.end;
+  return v;
 }
 
 /// The first query, rounded down to strips, that sees key `from` places after the first query's own.
 HWY_INLINE int strip_lane(int from) { return from > 0 ? from / kStrip * kStrip : 0; }
+
+/// Past the last query, rounded up to strips but at most `width`, that sees the key `from` places after the first
+/// query's own.
+HWY_INLINE int strip_end(int from, int span, int width) {
+  if (span <= 0 || std::int64_t(from) + span >= width) return width;
+  return std::min(width, std::max(0, (from + span + kStrip - 1) / kStrip * kStrip));
+}
 
 /// True if rows x cols numbers hold no NaN and no infinity: x - x is 0 for all others.
 template <class T>
@@ -64,10 +86,12 @@ HWY_INLINE bool rows_finite(const T* x, int rows, int cols, std::ptrdiff_t strid
   return lane[0] == T(0);
 }
 
-/// All ones where lane index + first >= visible_from.
+/// True for the queries first, first + 1, ... that see the key `from` places after the first query's own.
 template <class T>
-HWY_INLINE auto sees(int first, int visible_from) {
-  return hn::Ge(hn::Iota(Lanes<T>(), T(first)), set(T(visible_from)));
+HWY_INLINE auto sees(int first, int from, int span) {
+  const Vec<T> query = hn::Iota(Lanes<T>(), T(first));
+  const auto reached = hn::Ge(query, set(T(from)));
+  return span > 0 ? hn::And(reached, hn::Lt(query, set(T(std::int64_t(from) + span)))) : reached;
 }
 
 }  // namespace attune::kernels::HWY_NAMESPACE

@@ -1,4 +1,4 @@
-// The plain path: scaled dot product, softmax, every key visible or causal, with no stage calls.
+// The plain path: scaled dot product, softmax; every key visible, causal or a window; with no stage calls.
 //
 //   forward   S = scale * K Q^T [keys][queries],  P = exp(S - max),  out = (V^T P / sum)^T,  lse = max + log(sum)
 //   backward  P = exp(S - lse),  dP = V dout^T,  dS = P (dP - delta),  delta = rowsum(dout * out) - dlse,
@@ -44,6 +44,7 @@ struct PlainForward {
   T scale = 1;
   bool causal = false;
   int position = 0;  // causal: row i sees key j iff j <= position + i; may be negative
+  int span = 0;      // and, where span > 0, iff j > position + i - span: a window
   PlainDropout dropout;
   // The queries of the likely next call, with the same strides: fetched meanwhile. May be null.
   const T* next_query = nullptr;
@@ -75,7 +76,7 @@ struct PlainBackward {
   int group = 1, num_queries = 0, num_keys = 0, head_dim = 0, value_dim = 0;
   T scale = 1;
   bool causal = false;
-  int position = 0;                                     // as in PlainForward, of row 0 of every head
+  int position = 0, span = 0;                           // as in PlainForward, of row 0 of every head
   PlainDropout dropout;                                 // of the first head and row
   const T *next_query = nullptr, *next_dout = nullptr;  // of the likely next call, fetched meanwhile; may be null
 };

@@ -59,15 +59,16 @@ HWY_INLINE void differentiate(const BackwardBlock<T>& b, int keys) {
     }
   }
 }
-/// The same on the diagonal, for keys first .. last-1 of the tile: hidden pairs become 0 by selection.
+/// The same at an edge, for keys first .. last-1 of the tile and queries lane .. end-1: hidden pairs become 0 by
+/// selection.
 template <class T>
-HWY_INLINE void differentiate_visible(const BackwardBlock<T>& b, int first, int last, int from, int lane) {
+HWY_INLINE void differentiate_visible(const BackwardBlock<T>& b, int first, int last, int from, int lane, int end) {
   constexpr int kL = kLaneCount<T>;
   for (int j = first; j < last; ++j) {
     T* p = b.probs + std::ptrdiff_t(j) * b.width;
     T* s = b.dlogits + std::ptrdiff_t(j) * b.width;
-    for (int c = lane; c < b.width; c += kL) {
-      const auto seen = sees<T>(c, from + j);
+    for (int c = lane; c < end; c += kL) {
+      const auto seen = sees<T>(c, from + j, b.in.span);
       const Vec<T> e = hn::IfThenElseZero(seen, exp2(hn::Sub(load(p + c), load(b.lse + c))));
       store(e, p + c);
       store(hn::IfThenElseZero(seen, hn::Mul(e, hn::Sub(load(s + c), load(b.delta + c)))), s + c);
@@ -75,62 +76,64 @@ HWY_INLINE void differentiate_visible(const BackwardBlock<T>& b, int first, int 
   }
 }
 
-/// Drops what was dropped in the forward from keys first .. last-1 of a tile at `key`, queries from `lane` on.
+/// Drops what was dropped in the forward from keys first .. last-1 of a tile at `key`, queries lane .. end-1.
 template <class T>
-HWY_INLINE void drop_again(const BackwardBlock<T>& b, T* x, int key, int first, int last, int lane) {
+HWY_INLINE void drop_again(const BackwardBlock<T>& b, T* x, int key, int first, int last, int lane, int end) {
   if (b.dropped.threshold < 65536)
-    drop_tile(x + std::ptrdiff_t(first) * b.width + lane, b.width, b.dropped, b.first_query + lane, b.width - lane,
+    drop_tile(x + std::ptrdiff_t(first) * b.width + lane, b.width, b.dropped, b.first_query + lane, end - lane,
               key + first, last - first);
 }
 
-/// Recomputes S and dP of keys first .. last-1 of the tile at `key`, for the queries from `lane` on.
+/// Recomputes S and dP of keys first .. last-1 of the tile at `key`, for the queries lane .. end-1.
 template <class T>
-HWY_INLINE void logits_and_dprobs(const BackwardBlock<T>& b, int key, int first, int last, int lane,
+HWY_INLINE void logits_and_dprobs(const BackwardBlock<T>& b, int key, int first, int last, int lane, int end,
                                   Upcoming* next_query = nullptr, Upcoming* next_dout = nullptr) {
   const PlainBackward<T>& in = b.in;
   const std::ptrdiff_t row = std::ptrdiff_t(first) * b.width + lane;
-  product_into<Into::overwrite>(last - first, b.width - lane, in.head_dim, in.key + (key + first) * in.key_stride,
+  product_into<Into::overwrite>(last - first, end - lane, in.head_dim, in.key + (key + first) * in.key_stride,
                                 in.key_stride, 1, b.queries_t + lane, b.width, b.probs + row, b.width,
                                 static_cast<T*>(nullptr), next_query);
-  product_into<Into::overwrite>(last - first, b.width - lane, in.value_dim, in.value + (key + first) * in.value_stride,
+  product_into<Into::overwrite>(last - first, end - lane, in.value_dim, in.value + (key + first) * in.value_stride,
                                 in.value_stride, 1, b.dout_t + lane, b.width, b.dlogits + row, b.width,
                                 static_cast<T*>(nullptr), next_dout);
-  drop_again(b, b.dlogits, key, first, last, lane);
+  drop_again(b, b.dlogits, key, first, last, lane, end);
 }
 
-/// dV += P dout and dK += dS Q for keys first .. last-1 of the tile, from the queries from `lane` on.
+/// dV += P dout and dK += dS Q for keys first .. last-1 of the tile, from the queries lane .. end-1.
 template <class T>
-HWY_INLINE void add_key_gradients(const BackwardBlock<T>& b, int key, int first, int last, int lane) {
+HWY_INLINE void add_key_gradients(const BackwardBlock<T>& b, int key, int first, int last, int lane, int end) {
   const PlainBackward<T>& in = b.in;
   const std::ptrdiff_t row = std::ptrdiff_t(first) * b.width + lane;
   if (in.dvalue) {
-    product_into<Into::add>(last - first, in.value_dim, b.queries - lane, b.probs + row, b.width, 1,
+    product_into<Into::add>(last - first, in.value_dim, end - lane, b.probs + row, b.width, 1,
                             b.dout + lane * in.dout_stride, in.dout_stride,
                             in.dvalue + (key + first) * in.dvalue_stride, in.dvalue_stride);
   }
   if (in.dkey) {
-    product_into<Into::add>(last - first, in.head_dim, b.queries - lane, b.dlogits + row, b.width, 1,
+    product_into<Into::add>(last - first, in.head_dim, end - lane, b.dlogits + row, b.width, 1,
                             b.query + lane * in.query_stride, in.query_stride, in.dkey + (key + first) * in.dkey_stride,
                             in.dkey_stride);
   }
 }
 
-/// dQ += dS^T K for queries first .. last-1, from the tile's first `keys` keys.
+/// dQ += dS^T K for queries first .. last-1, from the tile's keys j0 .. j1-1.
 template <class T>
-HWY_INLINE void add_query_gradients(const BackwardBlock<T>& b, int key, int keys, int first, int last) {
+HWY_INLINE void add_query_gradients(const BackwardBlock<T>& b, int key, int j0, int j1, int first, int last) {
   const PlainBackward<T>& in = b.in;
   if (!in.dquery) return;
-  product_into<Into::add>(last - first, in.head_dim, keys, b.dlogits + first, 1, b.width, in.key + key * in.key_stride,
-                          in.key_stride, b.dquery + first * in.dquery_stride, in.dquery_stride);
+  product_into<Into::add>(last - first, in.head_dim, j1 - j0, b.dlogits + std::ptrdiff_t(j0) * b.width + first, 1,
+                          b.width, in.key + (key + j0) * in.key_stride, in.key_stride,
+                          b.dquery + first * in.dquery_stride, in.dquery_stride);
 }
 
-/// All three pair by pair, for a tile of the diagonal with a NaN or infinity that some pair does not see: 0 * NaN never
+/// All three pair by pair, for a tile at an edge with a NaN or infinity that some pair does not see: 0 * NaN never
 /// happens because hidden pairs are not visited.
 template <class T>
 HWY_NOINLINE void add_visible_gradients(const BackwardBlock<T>& b, int key, int keys, int from) {
   const PlainBackward<T>& in = b.in;
   for (int j = 0; j < keys; ++j) {
-    for (int i = std::max(0, from + j); i < b.queries; ++i) {
+    const int end = in.span > 0 ? std::min(b.queries, from + j + in.span) : b.queries;
+    for (int i = std::max(0, from + j); i < end; ++i) {
       const T p = b.probs[std::ptrdiff_t(j) * b.width + i], s = b.dlogits[std::ptrdiff_t(j) * b.width + i];
       for (int d = 0; in.dvalue && d < in.value_dim; ++d)
         in.dvalue[(key + j) * in.dvalue_stride + d] += p * b.dout[i * in.dout_stride + d];
@@ -142,25 +145,32 @@ HWY_NOINLINE void add_visible_gradients(const BackwardBlock<T>& b, int key, int 
   }
 }
 
-/// Keys of the diagonal: key j is seen by the queries from j - position on.
+/// Keys at an edge of what is visible: key j is seen by the queries from j - position on, `span` of them where there is
+/// a window.
 template <class T>
 HWY_INLINE void partial_tile(const BackwardBlock<T>& b, int key, int keys) {
   const PlainBackward<T>& in = b.in;
   const int from = key - b.position, first = strip_lane(from);
-  // Query rows above the first strip take no part; any other may be hidden from some of these keys.
+  const int last = std::min(b.queries, strip_end(from + keys - 1, in.span, b.width));
+  if (first >= last) return;
+  // Query rows outside of these strips take no part; any other may be hidden from some of these keys.
   const bool finite = rows_finite(in.key + key * in.key_stride, keys, in.head_dim, in.key_stride) &&
-                      rows_finite(b.query + first * in.query_stride, b.queries - first, in.head_dim, in.query_stride) &&
-                      rows_finite(b.dout + first * in.dout_stride, b.queries - first, in.value_dim, in.dout_stride);
+                      rows_finite(b.query + first * in.query_stride, last - first, in.head_dim, in.query_stride) &&
+                      rows_finite(b.dout + first * in.dout_stride, last - first, in.value_dim, in.dout_stride);
   for (int j0 = 0; j0 < keys; j0 += kStrip) {
-    const int j1 = std::min(keys, j0 + kStrip), lane = strip_lane(from + j0);
-    logits_and_dprobs(b, key, j0, j1, lane);
-    differentiate_visible(b, j0, j1, from, lane);
-    drop_again(b, b.probs, key, j0, j1, lane);
-    if (finite) add_key_gradients(b, key, j0, j1, lane);
+    const int j1 = std::min(keys, j0 + kStrip);
+    const int lane = strip_lane(from + j0), end = strip_end(from + j1 - 1, in.span, b.width);
+    if (lane >= end) continue;
+    logits_and_dprobs(b, key, j0, j1, lane, end);
+    differentiate_visible(b, j0, j1, from, lane, end);
+    drop_again(b, b.probs, key, j0, j1, lane, end);
+    if (finite) add_key_gradients(b, key, j0, j1, lane, std::min(end, b.queries));
   }
   if (!finite) return add_visible_gradients(b, key, keys, from);
-  for (int i = first; i < b.queries; i += kStrip)
-    add_query_gradients(b, key, std::min(keys, i + kStrip - from), i, std::min(b.queries, i + kStrip));
+  for (int i = first; i < last; i += kStrip) {
+    const int j0 = in.span > 0 ? std::max(0, i - from - in.span + 1) : 0, j1 = std::min(keys, i + kStrip - from);
+    if (j0 < j1) add_query_gradients(b, key, j0, j1, i, std::min(last, i + kStrip));
+  }
 }
 
 template <class T>
@@ -201,7 +211,11 @@ HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* wo
       const int super_end = std::min(in.num_keys, super + plan.super_keys);
       // Where causal, the first query that sees the super-block's first key.
       const std::int64_t first = in.causal ? std::max<std::int64_t>(0, std::int64_t(super) - in.position) : 0;
-      for (std::int64_t q = first / plan.queries * plan.queries; q < in.num_queries; q += plan.queries) {
+      // And, in a window, past the last that sees its last key.
+      const std::int64_t past =
+          in.span > 0 ? std::min<std::int64_t>(in.num_queries, std::int64_t(super_end) - 1 - in.position + in.span)
+                      : in.num_queries;
+      for (std::int64_t q = first / plan.queries * plan.queries; q < past; q += plan.queries) {
         b.queries = int(std::min<std::int64_t>(plan.queries, in.num_queries - q));
         b.width = whole_vectors<T>(b.queries);
         b.position = in.position + int(q);
@@ -209,8 +223,9 @@ HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* wo
         b.query = query + q * in.query_stride;
         b.dout = dout + q * in.dout_stride;
         b.dquery = in.dquery ? in.dquery + head * in.dquery_head + q * in.dquery_stride : nullptr;
-        const Visible visible = visible_keys(in.causal, b.position, b.queries, super_end);
-        if (visible.end <= super) continue;
+        const Visible visible = visible_keys(in.causal, b.position, b.queries, super_end, in.span);
+        const int begin = std::max(super, visible.begin), full_begin = std::max(super, visible.full_begin);
+        if (visible.end <= begin) continue;
         transpose_into<false, false>(b.query, in.query_stride, b.queries, in.head_dim, b.queries_t, b.width, &scale2);
         transpose_into<false, false>(b.dout, in.dout_stride, b.queries, in.value_dim, b.dout_t, b.width, &in.scale);
         for (int i = 0; i < b.width; ++i) {
@@ -230,14 +245,15 @@ HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* wo
                                            in.query_stride, int(rows), in.head_dim);
         Upcoming next_dout = Upcoming::of(more ? b.dout + plan.queries * in.dout_stride : in.next_dout, in.dout_stride,
                                           int(rows), in.value_dim);
-        int key = super;
-        while (key < visible.full) {
-          const int keys = std::min(plan.keys, visible.full - key);
-          logits_and_dprobs(b, key, 0, keys, 0, &next_query, &next_dout);
+        int key = begin;
+        for (; key < full_begin; key += plan.keys) partial_tile(b, key, std::min(plan.keys, full_begin - key));
+        for (key = full_begin; key < visible.full_end;) {
+          const int keys = std::min(plan.keys, visible.full_end - key);
+          logits_and_dprobs(b, key, 0, keys, 0, b.width, &next_query, &next_dout);
           differentiate(b, keys);
-          drop_again(b, b.probs, key, 0, keys, 0);
-          add_key_gradients(b, key, 0, keys, 0);
-          add_query_gradients(b, key, keys, 0, b.queries);
+          drop_again(b, b.probs, key, 0, keys, 0, b.width);
+          add_key_gradients(b, key, 0, keys, 0, b.queries);
+          add_query_gradients(b, key, 0, keys, 0, b.queries);
           key += keys;
         }
         for (; key < visible.end; key += plan.keys) partial_tile(b, key, std::min(plan.keys, visible.end - key));

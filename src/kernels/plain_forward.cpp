@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <type_traits>
 
 #include "kernels/dispatch.hpp"
 #include "kernels/plain_attention.hpp"
@@ -39,72 +38,67 @@ struct ForwardBlock {
   Dropped dropped;
 };
 
-/// Brings the moments of lanes first .. last-1 to the new maximum and adds the tile's, before its logits become
-/// weights. A pass of its own: asking for moments changes no bit of anything else.
-template <class T>
-HWY_NOINLINE void add_moments(const ForwardBlock<T>& b, int keys, int first, int last) {
+/// Weights 2^(logit - maximum) in place, over kVectors columns of vectors from lane c on; sum = sum * factor + their
+/// sum. With kMoments their first and second moments alike; whether they are asked for changes no bit of anything else.
+template <int kVectors, bool kMoments, class T>
+HWY_NOINLINE void exponentiate_columns(const ForwardBlock<T>& b, T* x, int keys, int c) {
   constexpr int kL = kLaneCount<T>;
-  const Vec<T> least = set(T(-2000));  // 2^-2000 is 0 and its products with 2000 are too, where -inf would give NaN
-  for (int c = first; c < last; c += kL) {
-    const Vec<T> top = load(b.next + c), old = hn::Max(hn::Sub(load(b.maximum + c), top), least), factor = exp2(old);
-    Vec<T> sum = load(b.sum + c), one = load(b.first + c), two = load(b.second + c);
-    two = hn::Mul(factor, hn::MulAdd(old, hn::MulAdd(old, sum, hn::Add(one, one)), two));
-    one = hn::Mul(factor, hn::MulAdd(old, sum, one));
-    for (int j = 0; j < keys; ++j) {
-      const Vec<T> x = hn::Max(hn::Sub(load(b.weights + std::ptrdiff_t(j) * b.width + c), top), least);
-      const Vec<T> ex = hn::Mul(exp2(x), x);
-      one = hn::Add(one, ex);
-      two = hn::MulAdd(ex, x, two);
-    }
-    store(one, b.first + c);
-    store(two, b.second + c);
-  }
-}
-
-/// Weights 2^(logit - maximum) in place, over kVectors columns of vectors; sum = sum * factor + their sum.
-template <int kVectors, class T>
-HWY_NOINLINE void exponentiate_columns(T* x, int keys, int width, T* maximum, const T* next, T* factor, T* sum) {
-  constexpr int kL = kLaneCount<T>;
-  Vec<T> top[kVectors], total[kVectors];
+  // 2^-2000 is 0 and its products with 2000 are too, where -inf would give NaN.
+  [[maybe_unused]] const Vec<T> least = set(T(-2000));
+  Vec<T> top[kVectors], total[kVectors], one[kVectors], two[kVectors];
   ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
-    top[v] = load(next + v * kL);
-    const Vec<T> f = exp2(hn::Sub(load(maximum + v * kL), top[v]));
-    store(f, factor + v * kL);
-    store(top[v], maximum + v * kL);
-    total[v] = hn::Mul(load(sum + v * kL), f);
+    const int lane = c + v * kL;
+    top[v] = load(b.next + lane);
+    const Vec<T> old = hn::Sub(load(b.maximum + lane), top[v]), f = exp2(old), sum = load(b.sum + lane);
+    store(f, b.factor + lane);
+    store(top[v], b.maximum + lane);
+    total[v] = hn::Mul(sum, f);
+    if constexpr (kMoments) {
+      const Vec<T> shift = hn::Max(old, least), first = load(b.first + lane);
+      one[v] = hn::Mul(f, hn::MulAdd(shift, sum, first));
+      two[v] = hn::Mul(f, hn::MulAdd(shift, hn::MulAdd(shift, sum, hn::Add(first, first)), load(b.second + lane)));
+    }
   }
-  for (int j = 0; j < keys; ++j) {
-    T* row = x + std::ptrdiff_t(j) * width;
+  x += c;
+  for (int j = 0; j < keys; ++j, x += b.width) {
     ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
-      const Vec<T> e = exp2(hn::Sub(load(row + v * kL), top[v]));
+      const Vec<T> power = hn::Sub(load(x + v * kL), top[v]), e = exp2(power);
       total[v] = hn::Add(total[v], e);
-      store(e, row + v * kL);
+      store(e, x + v * kL);
+      if constexpr (kMoments) {
+        const Vec<T> p = hn::Max(power, least), ep = hn::Mul(e, p);
+        one[v] = hn::Add(one[v], ep);
+        two[v] = hn::MulAdd(ep, p, two[v]);
+      }
     }
   }
-  ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) store(total[v], sum + v * kL);
-}
-/// The same for lanes first .. last-1.
-template <class T>
-HWY_INLINE void exponentiate(const ForwardBlock<T>& b, int keys, int first, int last) {
-  constexpr int kL = kLaneCount<T>;
-  if (b.first) add_moments(b, keys, first, last);
-  int c = first;
-  const auto columns = [&](auto vectors) HWY_ATTR {
-    constexpr int kVectors = decltype(vectors)::value;
-    for (; c + kVectors * kL <= last; c += kVectors * kL) {
-      exponentiate_columns<kVectors>(b.weights + c, keys, b.width, b.maximum + c, b.next + c, b.factor + c, b.sum + c);
+  ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
+    store(total[v], b.sum + c + v * kL);
+    if constexpr (kMoments) {
+      store(one[v], b.first + c + v * kL);
+      store(two[v], b.second + c + v * kL);
     }
-  };
-  columns(std::integral_constant<int, 4>());
-  columns(std::integral_constant<int, 2>());
-  columns(std::integral_constant<int, 1>());
+  }
+}
+/// The same for lanes first .. last-1 of `keys` rows of weights from x on.
+template <class T>
+HWY_INLINE void exponentiate(const ForwardBlock<T>& b, T* x, int keys, int first, int last) {
+  constexpr int kL = kLaneCount<T>;
+  int c = first;
+  if (b.first) {
+    for (; c + 2 * kL <= last; c += 2 * kL) exponentiate_columns<2, true>(b, x, keys, c);
+    for (; c < last; c += kL) exponentiate_columns<1, true>(b, x, keys, c);
+  } else {
+    for (; c + 4 * kL <= last; c += 4 * kL) exponentiate_columns<4, false>(b, x, keys, c);
+    for (; c < last; c += kL) exponentiate_columns<1, false>(b, x, keys, c);
+  }
 }
 
-/// Dropout of the weights of lanes first .. last-1, once their sums are taken.
+/// Dropout of the weights of lanes first .. last-1, `keys` rows of weights from x on, once their sums are taken.
 template <class T>
-HWY_INLINE void drop_weights(const ForwardBlock<T>& b, int key, int keys, int first, int last) {
+HWY_INLINE void drop_weights(const ForwardBlock<T>& b, T* x, int key, int keys, int first, int last) {
   if (b.dropped.threshold < 65536)
-    drop_tile(b.weights + first, b.width, b.dropped, b.in.dropout.query + first, last - first, key, keys);
+    drop_tile(x + first, b.width, b.dropped, b.in.dropout.query + first, last - first, key, keys);
 }
 
 /// Keys that every query of the block sees. ahead: what to fetch during the first and during the second product.
@@ -116,8 +110,8 @@ HWY_INLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool firs
   std::copy(b.maximum, b.maximum + b.width, b.next);
   product_into<Into::maximum>(keys, b.width, in.head_dim, k, in.key_stride, 1, b.queries, b.width, b.weights, b.width,
                               b.next, &ahead0);
-  exponentiate(b, keys, 0, b.width);
-  drop_weights(b, key, keys, 0, b.width);
+  exponentiate(b, b.weights, keys, 0, b.width);
+  drop_weights(b, b.weights, key, keys, 0, b.width);
   if (first) {
     product_into<Into::overwrite>(in.value_dim, b.width, keys, v, 1, in.value_stride, b.weights, b.width, b.out,
                                   b.width, static_cast<T*>(nullptr), &ahead1);
@@ -127,8 +121,8 @@ HWY_INLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool firs
   }
 }
 
-/// Keys of the diagonal, key j seen by the queries from j - position on. Hidden logits become -inf before the maximum
-/// is taken; if a value is not finite, the second product runs pair by pair over what is visible.
+/// Keys at an edge of what is visible, seen by some queries. Hidden logits become -inf before the maximum is taken; if
+/// a value is not finite, the second product runs pair by pair over what is visible.
 template <class T>
 HWY_INLINE void partial_tile(const ForwardBlock<T>& b, int key, int keys) {
   constexpr int kL = kLaneCount<T>;
@@ -136,19 +130,22 @@ HWY_INLINE void partial_tile(const ForwardBlock<T>& b, int key, int keys) {
   const T* k = in.key + key * in.key_stride;
   const T* v = in.value + key * in.value_stride;
   const int from = key - in.position;  // the first query that sees the first key; negative if all do
-  const int first = strip_lane(from);
+  const int first = strip_lane(from), end = strip_end(from + keys - 1, in.span, b.width);
+  if (first >= end) return;
   const Vec<T> hidden = set(-std::numeric_limits<T>::infinity());
-  std::copy(b.maximum + first, b.maximum + b.width, b.next + first);
+  std::copy(b.maximum + first, b.maximum + end, b.next + first);
   for (int j0 = 0; j0 < keys; j0 += kStrip) {
-    const int j1 = std::min(keys, j0 + kStrip), lane = strip_lane(from + j0);
+    const int j1 = std::min(keys, j0 + kStrip);
+    const int lane = strip_lane(from + j0), lane_end = strip_end(from + j1 - 1, in.span, b.width);
+    if (lane >= lane_end) continue;
     T* x = b.weights + std::ptrdiff_t(j0) * b.width;
-    product_into<Into::overwrite>(j1 - j0, b.width - lane, in.head_dim, k + j0 * in.key_stride, in.key_stride, 1,
+    product_into<Into::overwrite>(j1 - j0, lane_end - lane, in.head_dim, k + j0 * in.key_stride, in.key_stride, 1,
                                   b.queries + lane, b.width, x + lane, b.width);
-    for (int c = lane; c < b.width; c += kL) {
+    for (int c = lane; c < lane_end; c += kL) {
       Vec<T> top = load(b.next + c);
       for (int j = j0; j < j1; ++j) {
         T* at = b.weights + std::ptrdiff_t(j) * b.width + c;
-        const Vec<T> logit = hn::IfThenElse(sees<T>(c, from + j), load(at), hidden);
+        const Vec<T> logit = hn::IfThenElse(sees<T>(c, from + j, in.span), load(at), hidden);
         store(logit, at);
         top = hn::Max(top, logit);
       }
@@ -156,21 +153,24 @@ HWY_INLINE void partial_tile(const ForwardBlock<T>& b, int key, int keys) {
     }
   }
   const bool finite = rows_finite(v, keys, in.value_dim, in.value_stride);
-  for (int lane = first; lane < b.width; lane += kStrip) {
-    const int last = std::min(b.width, lane + kStrip);
-    const int seen = std::min(keys, lane + kStrip - from);  // by the strip's last query
-    exponentiate(b, seen, lane, last);
-    drop_weights(b, key, seen, lane, last);
+  const auto first_key = [&](int query) { return in.span > 0 ? std::max(0, query - from - in.span + 1) : 0; };
+  for (int lane = first; lane < end; lane += kStrip) {
+    const int last = std::min(end, lane + kStrip);
+    const int j0 = first_key(lane), seen = std::min(keys, lane + kStrip - from) - j0;  // from its first to its last key
+    if (seen <= 0) continue;
+    T* x = b.weights + std::ptrdiff_t(j0) * b.width;
+    exponentiate(b, x, seen, lane, last);
+    drop_weights(b, x, key + j0, seen, lane, last);
     if (finite) {
-      product_into<Into::rescale>(in.value_dim, last - lane, seen, v, 1, in.value_stride, b.weights + lane, b.width,
-                                  b.out + lane, b.width, b.factor + lane);
+      product_into<Into::rescale>(in.value_dim, last - lane, seen, v + j0 * in.value_stride, 1, in.value_stride,
+                                  x + lane, b.width, b.out + lane, b.width, b.factor + lane);
       continue;
     }
     for (int d = 0; d < in.value_dim; ++d) {
       T* out = b.out + std::ptrdiff_t(d) * b.width;
       for (int i = lane; i < last; ++i) {
         out[i] *= b.factor[i];
-        for (int j = 0; j < std::min(keys, i - from + 1); ++j)
+        for (int j = first_key(i); j < std::min(keys, i - from + 1); ++j)
           out[i] += v[j * in.value_stride + d] * b.weights[std::ptrdiff_t(j) * b.width + i];
       }
     }
@@ -205,37 +205,52 @@ HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* work
   std::fill(b.maximum, b.maximum + width, std::numeric_limits<T>::lowest());
   std::fill(b.sum, b.sum + width, T(0));
 
-  const Visible visible = visible_keys(in.causal, in.position, in.queries, in.num_keys);
-  if (visible.full == 0) std::fill(b.out, b.out + std::ptrdiff_t(in.value_dim) * width, T(0));
+  const Visible visible = visible_keys(in.causal, in.position, in.queries, in.num_keys, in.span);
+  const bool fresh = visible.full_begin == visible.begin && visible.full_begin < visible.full_end;
+  if (!fresh) std::fill(b.out, b.out + std::ptrdiff_t(in.value_dim) * width, T(0));
+  for (int key = visible.begin; key < visible.full_begin; key += plan.keys)
+    partial_tile(b, key, std::min(plan.keys, visible.full_begin - key));
   const Upcoming out = Upcoming::of(in.out, in.out_stride, in.queries, in.value_dim);
   const Upcoming next = Upcoming::of(in.next_query, in.query_stride, in.next_queries, in.head_dim);
-  for (int key = 0; key < visible.full; key += plan.keys) {
-    const bool last = key + plan.keys >= visible.full;
-    full_tile(b, key, std::min(plan.keys, visible.full - key), key == 0, last ? out : Upcoming(),
+  for (int key = visible.full_begin; key < visible.full_end; key += plan.keys) {
+    const bool first = fresh && key == visible.full_begin, last = key + plan.keys >= visible.full_end;
+    full_tile(b, key, std::min(plan.keys, visible.full_end - key), first, last ? out : Upcoming(),
               last ? next : Upcoming());
   }
-  for (int key = visible.full; key < visible.end; key += plan.keys)
+  for (int key = visible.full_end; key < visible.end; key += plan.keys)
     partial_tile(b, key, std::min(plan.keys, visible.end - key));
 
-  // A row that sees no key has sum 0: out 0 and lse -inf are chosen by its position, not computed.
-  const int empty = visible.end == 0 ? in.queries : in.causal ? std::clamp(-in.position, 0, in.queries) : 0;
+  // Rows that see no key, at the front and at the back, have sum 0: their out 0 and lse -inf are chosen by position,
+  // not computed.
+  int empty = 0, full = in.queries;  // rows empty .. full-1 see a key
+  if (visible.end <= visible.begin) {
+    full = 0;
+  } else {
+    if (in.causal) empty = std::clamp(-in.position, 0, in.queries);
+    if (in.span > 0) {
+      full = int(std::clamp<std::int64_t>(std::int64_t(in.num_keys) - in.position + in.span - 1, empty, in.queries));
+    }
+  }
   if (in.lse) {
     for (int i = 0; i < width; i += kL) {
       const Vec<T> lse = hn::MulAdd(load(b.maximum + i), set(T(kLn2)), log(load(b.sum + i)));
       store_first(lse, in.lse + i, std::min(kL, in.queries - i));
     }
     std::fill(in.lse, in.lse + empty, -std::numeric_limits<T>::infinity());
+    std::fill(in.lse + full, in.lse + in.queries, -std::numeric_limits<T>::infinity());
   }
   if (in.first) {  // from powers of two to nats
     for (int i = 0; i < in.queries; ++i) {
-      in.largest[i] = i < empty ? -std::numeric_limits<T>::infinity() : b.maximum[i] * T(kLn2);
-      in.sum[i] = i < empty ? T(0) : b.sum[i];
-      in.first[i] = i < empty ? T(0) : b.first[i] * T(kLn2);
-      in.second[i] = i < empty ? T(0) : b.second[i] * T(kLn2 * kLn2);
+      const bool none = i < empty || i >= full;
+      in.largest[i] = none ? -std::numeric_limits<T>::infinity() : b.maximum[i] * T(kLn2);
+      in.sum[i] = none ? T(0) : b.sum[i];
+      in.first[i] = none ? T(0) : b.first[i] * T(kLn2);
+      in.second[i] = none ? T(0) : b.second[i] * T(kLn2 * kLn2);
     }
   }
   for (int i = 0; i < width; i += kL) store(hn::Div(set(T(1)), load(b.sum + i)), b.factor + i);
   std::fill(b.factor, b.factor + empty, T(0));
+  std::fill(b.factor + full, b.factor + in.queries, T(0));
   transpose_into<false, true>(b.out, width, in.value_dim, in.queries, in.out, in.out_stride, b.factor);
 }
 
@@ -253,12 +268,12 @@ HWY_AFTER_NAMESPACE();
 namespace attune::kernels {
 
 void plain_forward(const PlainForward<float>& in, std::byte* workspace) {
-  if (is_few(in)) return plain_few(in, workspace);
+  if (in.span == 0 && is_few(in)) return plain_few(in, workspace);
   ATTUNE_DISPATCH(plain_forward_f32)
   (in, forward_plan<float>(in.head_dim, in.value_dim, in.causal), reinterpret_cast<float*>(workspace));
 }
 void plain_forward(const PlainForward<double>& in, std::byte* workspace) {
-  if (is_few(in)) return plain_few(in, workspace);
+  if (in.span == 0 && is_few(in)) return plain_few(in, workspace);
   ATTUNE_DISPATCH(plain_forward_f64)
   (in, forward_plan<double>(in.head_dim, in.value_dim, in.causal), reinterpret_cast<double*>(workspace));
 }

@@ -23,10 +23,11 @@ struct Case {
   int position = 0;
   double dropout = 0;
   double size = 1;  // of queries and keys: how peaked the rows are
+  int span = 0;     // a window's keys; 0: no window
   std::string text() const {
     return std::to_string(group) + " x " + std::to_string(queries) + " x " + std::to_string(keys) + ", D " +
            std::to_string(head_dim) + ", " + std::to_string(value_dim) + (causal ? ", causal " : "") +
-           std::to_string(position);
+           std::to_string(position) + (span > 0 ? ", window of " + std::to_string(span) : "");
   }
 };
 
@@ -36,7 +37,9 @@ struct Problem {
   Case c;
   std::vector<T> query, key, value, dout, dlse, out, lse, dquery, dkey, dvalue;
   double scale;
-  bool sees(int i, int j) const { return !c.causal || j <= c.position + i; }
+  bool sees(int i, int j) const {
+    return !c.causal || (j <= c.position + i && (c.span == 0 || j > c.position + i - c.span));
+  }
   /// What dropout multiplies the weight of row `row` of all heads with.
   double factor(int row, int j) const {
     const std::uint32_t t = dropout_threshold(c.dropout);
@@ -160,6 +163,7 @@ void run_forward(Problem<T>& p) {
                      .scale = T(p.scale),
                      .causal = c.causal,
                      .position = c.position + i,
+                     .span = c.span,
                      .dropout = p.dropout(h, i)},
                     workspace.begin());
     }
@@ -203,6 +207,7 @@ void run_backward(Problem<T>& p) {
                   .scale = T(p.scale),
                   .causal = c.causal,
                   .position = c.position,
+                  .span = c.span,
                   .dropout = p.dropout(0, 0)},
                  workspace.begin());
   EXPECT_FALSE(workspace.overrun());
@@ -271,6 +276,7 @@ TYPED_TEST(PlainAttention, Moments) {
   for (const Case& c :
        {Case{.queries = 5, .keys = 200, .head_dim = 16, .value_dim = 8, .size = 2},
         Case{.queries = 40, .keys = 300, .head_dim = 16, .value_dim = 8, .causal = true, .size = 2},
+        Case{.queries = 50, .keys = 60, .head_dim = 16, .value_dim = 8, .causal = true, .position = 9, .span = 20},
         Case{.queries = 1, .keys = 90, .head_dim = 16, .value_dim = 8, .causal = true, .position = 70}}) {
     SCOPED_TRACE(c.text());
     auto p = make<T>(c, false);
@@ -298,7 +304,8 @@ TYPED_TEST(PlainAttention, Moments) {
                                   .value_dim = c.value_dim,
                                   .scale = T(p.scale),
                                   .causal = c.causal,
-                                  .position = c.position},
+                                  .position = c.position,
+                                  .span = c.span},
                   workspace.begin());
     EXPECT_EQ(out, p.out);
     EXPECT_EQ(lse, p.lse);
@@ -349,6 +356,35 @@ TYPED_TEST(PlainAttention, EveryShapeOfTheDiagonal) {
   }
 }
 
+TYPED_TEST(PlainAttention, Windows) {
+  for (int span : {1, 2, 16, 17, 64, 100, 130, 250}) {
+    check<TypeParam>({.queries = 200,
+                      .keys = 210,
+                      .head_dim = 12,
+                      .value_dim = 20,
+                      .causal = true,
+                      .position = span % 3 * 10,
+                      .dropout = span == 64 ? 0.2 : 0,
+                      .span = span},
+                     true);
+  }
+  for (int position : {-70, -1, 5, 30, 90}) {  // rows that see nothing in front and behind
+    for (int span : {1, 9, 40}) {
+      check<TypeParam>({.group = 2,
+                        .queries = 75,
+                        .keys = 60,
+                        .head_dim = 5,
+                        .value_dim = 6,
+                        .causal = true,
+                        .position = position,
+                        .span = span});
+    }
+  }
+  // More than a super-block of keys; no bound above.
+  check<TypeParam>(
+      {.queries = 70, .keys = 1300, .head_dim = 4, .value_dim = 4, .causal = true, .position = 1290, .span = 700});
+}
+
 TYPED_TEST(PlainAttention, SharedKeyHeadsAndGradientOfLse) {
   check<TypeParam>({.group = 4, .queries = 70, .keys = 70, .head_dim = 32, .value_dim = 32, .causal = true}, true);
   check<TypeParam>({.group = 3, .queries = 20, .keys = 530, .head_dim = 16, .value_dim = 16}, true);
@@ -396,9 +432,8 @@ TYPED_TEST(PlainAttention, RowsThatSeeNoKey) {
 }
 
 // Row r of every input is spoilt; results that do not see it must keep their bits, or at least stay as exact as before.
-TYPED_TEST(PlainAttention, SpoiltRowsDoNotReachWhatDoesNotSeeThem) {
-  using T = TypeParam;
-  const Case c{.queries = 100, .keys = 100, .head_dim = 20, .value_dim = 12, .causal = true, .position = 3};
+template <class T>
+void spoil_rows(const Case& c) {
   auto expected = make<double>(c, false);
   reference(expected);
   const T bad[] = {std::numeric_limits<T>::quiet_NaN(), std::numeric_limits<T>::infinity(),
@@ -442,6 +477,13 @@ TYPED_TEST(PlainAttention, SpoiltRowsDoNotReachWhatDoesNotSeeThem) {
       }
     }
   }
+}
+
+TYPED_TEST(PlainAttention, SpoiltRowsDoNotReachWhatDoesNotSeeThem) {
+  Case c{.queries = 100, .keys = 100, .head_dim = 20, .value_dim = 12, .causal = true, .position = 3};
+  spoil_rows<TypeParam>(c);
+  c.span = 30;
+  spoil_rows<TypeParam>(c);
 }
 
 TYPED_TEST(PlainAttention, VisibleNaNIsNotSwallowed) {
