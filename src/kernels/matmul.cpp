@@ -113,14 +113,15 @@ enum class Before { nothing, itself, start };
 /// c[rows][columns] of one panel. start [kPanel], columns past the last are 0.
 template <class T>
 HWY_INLINE void multiply_panel(Before before, int rows, int columns, int inner, const T* a, std::ptrdiff_t am,
-                               std::ptrdiff_t ak, const T* panel, T* c, std::ptrdiff_t c_stride, T* start) {
+                               std::ptrdiff_t ak, const T* panel, std::ptrdiff_t bk, T* c, std::ptrdiff_t c_stride,
+                               T* start) {
   switch (before) {
     case Before::nothing:
-      return product_into<Into::overwrite>(rows, columns, inner, a, am, ak, panel, kPanel<T>, c, c_stride);
+      return product_into<Into::overwrite>(rows, columns, inner, a, am, ak, panel, bk, c, c_stride);
     case Before::itself:
-      return product_into<Into::add>(rows, columns, inner, a, am, ak, panel, kPanel<T>, c, c_stride);
+      return product_into<Into::add>(rows, columns, inner, a, am, ak, panel, bk, c, c_stride);
     case Before::start:
-      return product_into<Into::begin>(rows, columns, inner, a, am, ak, panel, kPanel<T>, c, c_stride, start);
+      return product_into<Into::begin>(rows, columns, inner, a, am, ak, panel, bk, c, c_stride, start);
   }
 }
 
@@ -143,25 +144,30 @@ void multiply_tile(const Tile<T>& tile) {
     const Before before = !first ? Before::itself : p.bias ? Before::start : Before::nothing;
     const T* a =
         p.a + (p.transpose_a ? tile.row0 + (tile.inner0 + k) * p.a_stride : tile.row0 * p.a_stride + tile.inner0 + k);
-    if (p.transpose_a) pack_rows(a, p.a_stride, rows, inner, tile.rows_of_a);
+    if (p.transpose_a) {
+      T* sums = p.a_sums && tile.column0 == 0 ? p.a_sums + tile.row0 : nullptr;
+      pack_rows(a, p.a_stride, rows, inner, tile.rows_of_a, sums);
+    }
     NextRows<T> ahead(tile, k + inner,
                       int((tile.columns + kPanel<T> - 1) / kPanel<T> * ((rows + kGroupRows - 1) / kGroupRows)));
     for (std::int64_t j = 0; j < tile.columns; j += kPanel<T>) {
       const int columns = int(tile.columns - j < kPanel<T> ? tile.columns - j : kPanel<T>);
-      const T* panel = tile.packed + (tile.column0 - tile.packed_column + j) * tile.inner + k * kPanel<T>;
+      const T* panel = tile.packed ? tile.packed + (tile.column0 - tile.packed_column + j) * tile.inner + k * kPanel<T>
+                                   : p.b + (tile.inner0 + k) * p.b_stride + tile.column0 + j;
+      const std::ptrdiff_t bk = tile.packed ? kPanel<T> : p.b_stride;
       T start[kPanel<T>] = {};
       if (before == Before::start) {
         for (int i = 0; i < columns; ++i) start[i] = p.bias[tile.column0 + j + i];
       }
       if (!p.transpose_a) {
-        multiply_panel(before, rows, columns, inner, a, p.a_stride, 1, panel, c + j, ldc, start);
+        multiply_panel(before, rows, columns, inner, a, p.a_stride, 1, panel, bk, c + j, ldc, start);
         continue;
       }
       for (int r = 0; r < rows; r += int(kGroupRows)) {
         const int group = rows - r < int(kGroupRows) ? rows - r : int(kGroupRows);
         ahead.fetch();
-        multiply_panel(before, group, columns, inner, tile.rows_of_a + r * inner, 1, kGroupRows, panel, c + r * ldc + j,
-                       ldc, start);
+        multiply_panel(before, group, columns, inner, tile.rows_of_a + r * inner, 1, kGroupRows, panel, bk,
+                       c + r * ldc + j, ldc, start);
       }
     }
   }
@@ -274,7 +280,9 @@ void multiply_block(const Matmul<T>& p, std::int64_t column, std::int64_t column
   const std::int64_t width = ATTUNE_DISPATCH(panel_width<T>)();
   const T* b = p.b + (p.transpose_b ? k + column * p.b_stride : k * p.b_stride + column);
   const std::int64_t part = pack_part(columns, inner, width, p.transpose_b);
-  if (p.transpose_b) {
+  if (packed == nullptr) {
+    // b is read as it lies.
+  } else if (p.transpose_b) {
     for_parts((columns + part - 1) / part, alone(p), [&](std::int64_t i) {
       const std::int64_t first = i * part, count = std::min(part, columns - first);
       pack(b + first * p.b_stride, p.b_stride, true, count, 0, inner, inner, p.alpha, packed + first * inner);
@@ -307,9 +315,11 @@ template <class T>
 void multiply_many_rows(const Matmul<T>& p) {
   struct Packed;
   const std::int64_t width = ATTUNE_DISPATCH(panel_width<T>)();
-  const BlockCut block = cut_blocks(p.columns, p.inner, width, sizeof(T));
+  const bool in_place = reads_b_in_place(p);
+  const BlockCut block = in_place ? BlockCut{p.columns, std::max<std::int64_t>(1, p.inner)}
+                                  : cut_blocks(p.columns, p.inner, width, sizeof(T));
   const std::int64_t widest = (std::min(p.columns, block.columns) + width - 1) / width * width;
-  T* packed = aligned_scratch<T, Packed>(widest * block.inner);
+  T* packed = in_place ? nullptr : aligned_scratch<T, Packed>(widest * block.inner);
   for (std::int64_t column = 0; column < p.columns; column += block.columns) {
     for (std::int64_t k = 0; k < p.inner || k == 0; k += block.inner) {
       multiply_block(p, column, std::min(block.columns, p.columns - column), k, std::min(block.inner, p.inner - k),
@@ -323,6 +333,7 @@ void multiply_many_rows(const Matmul<T>& p) {
 template <class T>
 void matmul(const Matmul<T>& p) {
   if (p.rows == 0 || p.columns == 0) return;
+  if (p.a_sums) return multiply_many_rows(p);  // which is where they are made
   const bool dots = p.transpose_b && !p.transpose_a && p.rows <= kMostRowsOfDots;
   const bool in_place = !p.transpose_b && p.alpha == T(1) && p.rows <= kMostRowsInPlace;
   if (dots || in_place) {

@@ -30,6 +30,7 @@ struct Matmul {
   T alpha = 1;
   bool accumulate = false;  // without it, what c held is not read
   const T* bias = nullptr;  // [N] or null
+  T* a_sums = nullptr;      // [M] or null, for a transposed a: += sum over k of op(a)[m][k], a bias's gradient
   Epilogue epilogue = Epilogue::none;
   T* slope = nullptr;  // [M][N], rows c_stride apart, or null: f' of the element before f, for a backward
 };

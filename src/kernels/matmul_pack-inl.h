@@ -46,16 +46,21 @@ void pack_columns(const T* b, std::int64_t stride, bool transposed, std::int64_t
 }
 
 /// Numbers of a transposed a lie far apart along k, on pages and in cache sets of their own: they are copied, group of
-/// kGroupRows after group, each [inner][kGroupRows], so that a block of rows reads one stream.
+/// kGroupRows after group, each [inner][kGroupRows], so that a block of rows reads one stream. Their sums over k are
+/// added to sums [rows], if given.
 template <class T>
-HWY_INLINE void pack_rows(const T* a, std::ptrdiff_t a_stride, int rows, int inner, T* packed) {
+HWY_INLINE void pack_rows(const T* a, std::ptrdiff_t a_stride, int rows, int inner, T* packed, T* sums) {
   const auto copy = [](Vec<T> v) HWY_ATTR { return v; };
+  const auto plus = [](Vec<T> v, Vec<T> w) HWY_ATTR { return hn::Add(v, w); };
+  T chunk[kTileRows] = {};
   for (int k = 0; k < inner; ++k, a += a_stride) {
     T* to = packed + k * kGroupRows;
     int r = 0;
     for (; r + kGroupRows <= rows; r += kGroupRows, to += inner * kGroupRows) map(kGroupRows, a + r, to, copy);
     if (r < rows) map(rows - r, a + r, to, copy);
+    if (sums) map(rows, chunk, a, chunk, plus);
   }
+  if (sums) map(rows, sums, chunk, sums, plus);
 }
 
 /// Fetches what pack_rows() will read next, a little before every block of rows: lines on so many pages come too slowly

@@ -26,6 +26,12 @@ inline std::int64_t even_part(std::int64_t n, std::int64_t most, std::int64_t un
   return std::max(unit, ((n + parts - 1) / parts + unit - 1) / unit * unit);
 }
 
+/// Few rows or columns under a transposed a, as in the gradient of a small weight: b is used too seldom for a copy.
+template <class T>
+bool reads_b_in_place(const Matmul<T>& p) {
+  return p.transpose_a && !p.transpose_b && p.alpha == T(1) && (p.rows <= 128 || p.columns <= 128);
+}
+
 /// What is packed of b at a time. Passes over k are long, so that c is read and written again only where that is cheap
 /// beside the product; what does not fit then is cut along the columns.
 struct BlockCut {

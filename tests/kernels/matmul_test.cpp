@@ -129,7 +129,8 @@ TYPED_TEST(MatmulTest, LargeOnesAreCutIntoBlocks) {
 }
 
 TYPED_TEST(MatmulTest, TransposedRowsAMultipleOfTheCacheApart) {
-  check<TypeParam>({.m = 509, .n = 70, .k = 300, .transpose_a = true});  // rows of a are then 512 apart
+  check<TypeParam>({.m = 300, .n = 200, .k = 300, .transpose_a = true});  // b is packed here, and read in place there
+  check<TypeParam>({.m = 509, .n = 70, .k = 300, .transpose_a = true});   // rows of a are then 512 apart
 }
 
 TYPED_TEST(MatmulTest, BiasAndEpilogues) {
@@ -148,6 +149,29 @@ TYPED_TEST(MatmulTest, BiasAndEpilogues) {
         }
       }
     }
+  }
+}
+
+TYPED_TEST(MatmulTest, SumsOfATransposedA) {
+  // Beside few and many rows and columns, several chunks, and more of b than is packed at a time.
+  for (const auto& [m, n, k] : {std::array{3, 5, 7}, {12, 40, 600}, {200, 150, 33}, {20, 1000, 1150}, {14, 3, 0}}) {
+    const auto a = random_numbers<TypeParam>(m * k, 1), b = random_numbers<TypeParam>(n * k, 2);
+    const auto before = random_numbers<TypeParam>(m, 3);
+    std::vector<TypeParam> c(std::size_t(m * n)), sums = before;
+    matmul(Matmul<TypeParam>{.rows = m,
+                             .columns = n,
+                             .inner = k,
+                             .a = a.data(),
+                             .a_stride = m,
+                             .transpose_a = true,
+                             .b = b.data(),
+                             .b_stride = n,
+                             .c = c.data(),
+                             .c_stride = n,
+                             .a_sums = sums.data()});
+    std::vector<double> want = to_double(before);
+    for (std::int64_t i = 0; i < m * k; ++i) want[std::size_t(i % m)] += double(a[std::size_t(i)]);
+    expect_near(sums, want, 4 + 0.5 * double(k), "sums");
   }
 }
 

@@ -23,7 +23,7 @@ struct Operand {
 /// c [batch][m][n] = (or +=) op(a) op(b), K = k.
 template <class T>
 void products(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k, Operand<T> a, Operand<T> b, T* c,
-              std::int64_t c_step, bool accumulate) {
+              std::int64_t c_step, bool accumulate, T* a_sums = nullptr) {
   kernels::Matmul<T> p;
   p.rows = m;
   p.columns = n;
@@ -37,6 +37,7 @@ void products(std::int64_t batch, std::int64_t m, std::int64_t n, std::int64_t k
   p.c = c;
   p.c_stride = n;
   p.accumulate = accumulate;
+  p.a_sums = a_sums;
   if (batch == 1) return kernels::matmul(p);
   if (c_step != 0) return kernels::matmul_batched(p, batch, a.step, b.step, c_step);
   for (std::int64_t i = 0; i < batch; ++i) {  // all into one: in order
@@ -169,9 +170,11 @@ void linear_backward(Backward& back, const Tensor& x, const Tensor& weight, cons
   const T* p = std::as_const(du).data<T>();
   if (back.wants(1)) {
     GradientSlot d = back.slot(1);
-    products<T>(1, out, in, rows, {p, out, true, 0}, {x.data<T>(), in, false, 0}, d.memory.data<T>(), 0, d.accumulate);
-  }
-  if (back.wants(2)) {
+    Tensor dbias;  // db is a sum of what this product reads of du
+    if (back.wants(2)) dbias = back.zeroed_slot(2);
+    products<T>(1, out, in, rows, {p, out, true, 0}, {x.data<T>(), in, false, 0}, d.memory.data<T>(), 0, d.accumulate,
+                dbias.defined() ? dbias.data<T>() : nullptr);
+  } else if (back.wants(2)) {
     GradientSlot d = back.slot(2);
     kernels::sum_rows(rows, out, p, out, d.memory.data<T>(), d.accumulate);
   }
