@@ -2,9 +2,11 @@
 #include <fmt/format.h>
 
 #include "attention/call.hpp"
+#include "attention/plain_half.hpp"
 #include "attune/base/cpu.hpp"
 #include "attune/base/error.hpp"
 #include "attune/base/parallel.hpp"
+#include "kernels/bf16_attention.hpp"
 #include "kernels/plain_attention.hpp"
 #include "kernels/tile_plan.hpp"
 
@@ -14,10 +16,24 @@ Explanation explain(const AttendShape& s, DType dtype, const AttendOptions& o) {
   engine::check_options("explain", s, o);
   Explanation e;
   e.target = std::string(name_of(cpu_target()));
+  const bool half = dtype == DType::bfloat16 || dtype == DType::float16;
+  const std::string not_pairs = half ? engine::why_not_pairs(s, dtype, o) : "";
+  if (half && not_pairs.empty()) {
+    e.path = "plain";
+    e.target += "_bf16";
+    e.tile_queries = kernels::kBf16BlockQueries;
+    e.tile_keys = kernels::kBf16TileKeys;
+    e.forward_bytes = engine::pairs_forward_bytes(s);
+    e.backward_bytes = engine::pairs_backward_bytes(s);
+    e.why =
+        "as for float32, on bfloat16 as it lies, multiplied in pairs and summed in float32; statistics and entropy "
+        "take a second pass in float32";
+    return e;
+  }
   const std::int64_t element = dtype == DType::float64 ? 8 : 4, threads = num_threads();
   const std::int64_t rows = std::int64_t(s.batch_size) * s.num_heads * s.num_queries;
   const std::int64_t key_rows = std::int64_t(s.batch_size) * s.num_kv_heads * s.num_keys;
-  if (dtype == DType::bfloat16 || dtype == DType::float16) {
+  if (half) {
     // float32 copies of the inputs, and of the result before it is rounded.
     const std::int64_t inputs = rows * s.query_dim + key_rows * (s.key_dim + s.value_dim);
     e.forward_bytes += element * (inputs + rows * s.value_dim);
@@ -27,6 +43,7 @@ Explanation explain(const AttendShape& s, DType dtype, const AttendOptions& o) {
   if (obstacle.empty()) {
     e.path = "plain";
     e.why = "scaled dot, softmax, full or causal, padding at most: one fused kernel without any stage call";
+    if (half) e.why += "; float32 copies of the inputs, since " + not_pairs;
     const bool causal = o.mask.name() == "causal" || o.mask.name() == "both";
     auto plan = [&](auto t) {
       using T = decltype(t);
