@@ -114,10 +114,9 @@ class BackwardTask {
     k_.score(features(a, queries_.lanes.data(), queries_.out, key_rows_.part(a.key, a.keys)), x);
     k_.biases(x);
     // dprobs = value dout^T
-    for (int j = 0; j < a.keys; ++j) std::fill(dp[j], dp[j] + a.queries, T(0));
     const Matrix<const T> v = values_.part(a.key, a.keys);
-    add_product(a.keys, a.queries, s_->value_dim, v.data, v.stride, 1, static_cast<const T*>(dout_lanes_.data()),
-                kLanes, dp.data, kLanes);
+    product(a.keys, a.queries, s_->value_dim, v.data, v.stride, 1, static_cast<const T*>(dout_lanes_.data()), kLanes,
+            dp.data, kLanes);
     if (bits) {
       hide_tile(x, bits);
       clear_tile(dp, bits);
@@ -297,6 +296,8 @@ template <class T>
 void backward(const Problem<T>& problem, const BackwardInputs<T>& inputs, const BackwardResult<T>& result) {
   const kernels::FlushDenormals caller;
   Problem<T> p = problem;
+  // Two tiles are at work here, logits and their gradients: half as tall, both fit into the first-level cache.
+  p.tile_keys = std::min(p.tile_keys, 64);
   const AttendShape& s = p.shape;
   // A parameter whose gradient nobody wants still needs a place to be thrown away.
   std::vector<std::vector<T>> unwanted;

@@ -35,7 +35,7 @@ class ForwardBlock {
     k_.map_queries(block, queries_);
     const Matrix<const T> key_rows = keys.out(b, block.kv_head);
     Rows<T> r = k_.row_numbers(n_, result_->statistics != nullptr || result_->entropy != nullptr);
-    std::fill(out_.begin(), out_.end(), T(0));
+    empty_ = true;
     seen_ = 0;
     clear_statistics();
     auto call = k_.normalizer_call();
@@ -60,8 +60,7 @@ class ForwardBlock {
         return;
       }
       p_->normalizer.stage->forward(x, r, call);
-      scale_lanes(out_.data(), kLanes, s.value_dim, n_, r.factor);
-      add_value(x, bits);
+      add_value(x, bits, r.factor);
     });
     if (whole && !strip_tiles_.empty()) {
       Area all = block;
@@ -69,9 +68,10 @@ class ForwardBlock {
       all.keys = int(strip_bits_.size());
       Tile<T> x{strip_.data(), kLanes, all};
       p_->normalizer.stage->forward(x, r, call);
+      std::fill(r.factor, r.factor + kLanes, T(1));  // every piece has the same weight
       int j = 0;
       for (const auto& [a, partial] : strip_tiles_) {
-        add_value({x[j], kLanes, a}, partial ? &strip_bits_[std::size_t(j)] : nullptr);
+        add_value({x[j], kLanes, a}, partial ? &strip_bits_[std::size_t(j)] : nullptr, r.factor);
         j += a.keys;
       }
     }
@@ -80,10 +80,10 @@ class ForwardBlock {
   }
 
  private:
-  // out^T [Dv][queries] += value^T weights. Hidden weights are 0, but 0 * NaN is NaN: in a partial tile, rows of values
-  // that are not finite enter the product as zeros, which changes no bit for the queries that do not see them, and are
-  // then added for the queries that do.
-  void add_value(Tile<T> weights, const std::uint64_t* bits) {
+  // out^T [Dv][queries] = factor * out^T + value^T weights, the first tile without the out it would find. Hidden
+  // weights are 0, but 0 * NaN is NaN: in a partial tile, rows of values that are not finite enter the product as
+  // zeros, which changes no bit for the queries that do not see them, and are then added for the queries that do.
+  void add_value(Tile<T> weights, const std::uint64_t* bits, const T* factor) {
     if (!result_->out.data) return;
     k_.drop(weights);
     const Area& a = weights.area;
@@ -91,8 +91,12 @@ class ForwardBlock {
     const Matrix<const T> values = values_.part(a.key, a.keys);
     const bool clean = !bits || all_finite(values);
     const Matrix<const T> v = clean ? values : without_bad_rows(values, clean_values_, bad_);
-    add_product(dv, n_, a.keys, v.data, 1, v.stride, static_cast<const T*>(weights.data), weights.stride, out_.data(),
-                kLanes);
+    const T* w = weights.data;
+    if (empty_)
+      product(dv, n_, a.keys, v.data, 1, v.stride, w, weights.stride, out_.data(), kLanes);
+    else
+      rescale_product(dv, n_, a.keys, v.data, 1, v.stride, w, weights.stride, out_.data(), kLanes, factor);
+    empty_ = false;
     for (int j = 0; !clean && j < a.keys; ++j) {
       if (!bad_[std::size_t(j)]) continue;
       for (int d = 0; d < dv; ++d) {
@@ -175,6 +179,7 @@ class ForwardBlock {
   std::vector<std::uint64_t> strip_bits_;
   std::vector<std::pair<Area, bool>> strip_tiles_;
   int n_ = 0;
+  bool empty_ = true;  // out_ holds nothing of this block yet
   std::uint64_t seen_ = 0;
   T largest_score_[kLanes] = {}, largest_logit_[kLanes] = {};
   int visible_[kLanes] = {};

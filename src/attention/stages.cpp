@@ -5,7 +5,6 @@
 
 #include "attune/attention/attention.hpp"
 #include "attune/base/error.hpp"
-#include "kernels/product.hpp"
 
 namespace attune {
 
@@ -15,15 +14,6 @@ template struct detail::OfScore<ScaledDot, Dual<double>>;
 template struct detail::OfNormalizer<Softmax, float>;
 template struct detail::OfNormalizer<Softmax, double>;
 template struct detail::OfNormalizer<Softmax, Dual<double>>;
-
-void detail::add_product(int m, int n, int k, const float* a, std::ptrdiff_t am, std::ptrdiff_t ak, const float* b,
-                         std::ptrdiff_t bk, float* c, std::ptrdiff_t cm) {
-  kernels::add_product(m, n, k, a, am, ak, b, bk, c, cm);
-}
-void detail::add_product(int m, int n, int k, const double* a, std::ptrdiff_t am, std::ptrdiff_t ak, const double* b,
-                         std::ptrdiff_t bk, double* c, std::ptrdiff_t cm) {
-  kernels::add_product(m, n, k, a, am, ak, b, bk, c, cm);
-}
 
 namespace {
 void same_width(const char* stage, const AttendShape& s) {

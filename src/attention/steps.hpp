@@ -10,11 +10,11 @@
 #include "attune/base/dropout.hpp"
 #include "kernels/dropout.hpp"
 #include "kernels/lanes.hpp"
+#include "kernels/product.hpp"
 
 namespace attune::engine {
 
-template <class T>
-inline constexpr bool kHasKernel = std::is_same_v<T, float> || std::is_same_v<T, double>;
+using detail::kHasKernel;
 
 /// rows [n][cols] -> lanes [cols][stride].
 template <class T>
@@ -73,6 +73,17 @@ void scale_lanes(T* x, std::ptrdiff_t stride, int rows, int lanes, const T* fact
     for (int r = 0; r < rows; ++r) {
       for (int i = 0; i < lanes; ++i) x[r * stride + i] *= factor[i];
     }
+  }
+}
+/// c[m][n] = factor[n] * c[m][n] + sum_k a[m * am + k * ak] * b[k * bk + n]; factor has kLanes numbers.
+template <class T>
+void rescale_product(int m, int n, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b,
+                     std::ptrdiff_t bk, T* c, std::ptrdiff_t cm, const T* factor) {
+  if constexpr (kHasKernel<T>) {
+    kernels::rescale_product(m, n, k, a, am, ak, b, bk, c, cm, factor);
+  } else {
+    scale_lanes(c, cm, m, n, factor);
+    add_product(m, n, k, a, am, ak, b, bk, c, cm);
   }
 }
 template <class T>

@@ -28,6 +28,14 @@ void product_f64(int m, int n, int k, const double* a, std::ptrdiff_t am, std::p
                  std::ptrdiff_t bk, double* c, std::ptrdiff_t cm) {
   product_into<Into::overwrite>(m, n, k, a, am, ak, b, bk, c, cm);
 }
+void rescale_product_f32(int m, int n, int k, const float* a, std::ptrdiff_t am, std::ptrdiff_t ak, const float* b,
+                         std::ptrdiff_t bk, float* c, std::ptrdiff_t cm, const float* factor) {
+  product_into<Into::rescale>(m, n, k, a, am, ak, b, bk, c, cm, const_cast<float*>(factor));  // it is only read
+}
+void rescale_product_f64(int m, int n, int k, const double* a, std::ptrdiff_t am, std::ptrdiff_t ak, const double* b,
+                         std::ptrdiff_t bk, double* c, std::ptrdiff_t cm, const double* factor) {
+  product_into<Into::rescale>(m, n, k, a, am, ak, b, bk, c, cm, const_cast<double*>(factor));  // it is only read
+}
 
 }  // namespace attune::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -50,6 +58,14 @@ void product(int m, int n, int k, const float* a, std::ptrdiff_t am, std::ptrdif
 void product(int m, int n, int k, const double* a, std::ptrdiff_t am, std::ptrdiff_t ak, const double* b,
              std::ptrdiff_t bk, double* c, std::ptrdiff_t cm) {
   ATTUNE_DISPATCH(product_f64)(m, n, k, a, am, ak, b, bk, c, cm);
+}
+void rescale_product(int m, int n, int k, const float* a, std::ptrdiff_t am, std::ptrdiff_t ak, const float* b,
+                     std::ptrdiff_t bk, float* c, std::ptrdiff_t cm, const float* factor) {
+  ATTUNE_DISPATCH(rescale_product_f32)(m, n, k, a, am, ak, b, bk, c, cm, factor);
+}
+void rescale_product(int m, int n, int k, const double* a, std::ptrdiff_t am, std::ptrdiff_t ak, const double* b,
+                     std::ptrdiff_t bk, double* c, std::ptrdiff_t cm, const double* factor) {
+  ATTUNE_DISPATCH(rescale_product_f64)(m, n, k, a, am, ak, b, bk, c, cm, factor);
 }
 
 }  // namespace attune::kernels

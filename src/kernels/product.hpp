@@ -18,4 +18,11 @@ void product(int m, int n, int k, const float* a, std::ptrdiff_t am, std::ptrdif
 void product(int m, int n, int k, const double* a, std::ptrdiff_t am, std::ptrdiff_t ak, const double* b,
              std::ptrdiff_t bk, double* c, std::ptrdiff_t cm);
 
+/// c[m][n] = factor[n] * c[m][n] + sum: the online softmax's correction on the way. factor is readable up to whole
+/// vectors (16 floats, 8 doubles).
+void rescale_product(int m, int n, int k, const float* a, std::ptrdiff_t am, std::ptrdiff_t ak, const float* b,
+                     std::ptrdiff_t bk, float* c, std::ptrdiff_t cm, const float* factor);
+void rescale_product(int m, int n, int k, const double* a, std::ptrdiff_t am, std::ptrdiff_t ak, const double* b,
+                     std::ptrdiff_t bk, double* c, std::ptrdiff_t cm, const double* factor);
+
 }  // namespace attune::kernels

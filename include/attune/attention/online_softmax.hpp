@@ -9,20 +9,26 @@
 
 namespace attune {
 
-/// Moves every row to the larger maximum top[i] and leaves in rows.factor what the output so far is multiplied by.
+/// Centres first and second on the larger maximum top[i]; sum and max stay for raise_maximum.
 template <class T>
-void raise_maximum(Rows<T>& r, const T* top) {
+void move_moments(Rows<T>& r, const T* top) {
   for (int i = 0; i < r.queries; ++i) {
     // sum = 0: nothing was seen, max means nothing yet; -inf - (-inf) would be NaN.
     const bool seen = r.sum[i] > T(0);
     const T old = seen ? r.max[i] - top[i] : T(0);
     const T f = seen ? exp(old) : T(0);
-    if (r.statistics) {
-      r.second[i] = f * (r.second[i] + old * (T(2) * r.first[i] + old * r.sum[i]));
-      r.first[i] = f * (r.first[i] + old * r.sum[i]);
-    }
-    r.sum[i] *= f;
-    r.factor[i] = f;
+    r.second[i] = f * (r.second[i] + old * (T(2) * r.first[i] + old * r.sum[i]));
+    r.first[i] = f * (r.first[i] + old * r.sum[i]);
+  }
+}
+/// Moves every row's sum to the larger maximum top[i] and leaves in rows.factor what the output so far is multiplied
+/// by.
+template <class T>
+void raise_maximum(Rows<T>& r, const T* top) {
+  for (int i = 0; i < r.queries; ++i) {
+    const bool seen = r.sum[i] > T(0);
+    r.factor[i] = seen ? exp(r.max[i] - top[i]) : T(0);
+    r.sum[i] *= r.factor[i];
     r.max[i] = top[i];
   }
 }

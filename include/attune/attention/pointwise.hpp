@@ -38,7 +38,7 @@ struct Pointwise {
   }
   template <class T>
   void backward(const Tile<T>* saved, Tile<T>& dx, Call<T>&) const {
-    each(dx, *saved, [](T& d, T& slope) { d *= slope; });
+    multiply(dx, *saved);
   }
 };
 

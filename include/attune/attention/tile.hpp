@@ -69,6 +69,11 @@ void each(const Tile<T>& x, const Tile<T>& y, F f) {
     for (int i = 0; i < n; ++i) f(a[i], b[i]);
   }
 }
+/// Calls f(row, queries) for every key: for loops over the lanes that hold more than one number a query.
+template <class T, class F>
+void each_row(const Tile<T>& x, F f) {
+  for (int j = 0; j < x.area.keys; ++j) f(x[j], x.area.queries);
+}
 /// Adds up f(element, query index, key index), lane by lane, then over the lanes: one fixed order.
 template <class T, class F>
 T sum_each(const Tile<T>& x, F f) {
@@ -106,19 +111,49 @@ T sum_lanes(const T* x, int n) {
 }
 
 namespace detail {
-// The library's product kernels, for the instruction set of this machine.
+// The library's kernels on tiles, for the instruction set of this machine: src/attention/tile_kernels.cpp.
 void add_product(int m, int n, int k, const float* a, std::ptrdiff_t am, std::ptrdiff_t ak, const float* b,
                  std::ptrdiff_t bk, float* c, std::ptrdiff_t cm);
+void product(int m, int n, int k, const float* a, std::ptrdiff_t am, std::ptrdiff_t ak, const float* b,
+             std::ptrdiff_t bk, float* c, std::ptrdiff_t cm);
+void softmax_forward(const Tile<float>& x, float* maximum, float* sum, float* factor);
+void softmax_backward(const Tile<float>& x, const Tile<float>& dp, const float* lse, const float* delta);
+void subtract_distance(const Tile<float>& x, float slope);
+void multiply(const Tile<float>& x, const Tile<float>& y);
+void add_transposed(const float* rows, std::ptrdiff_t stride, const Tile<float>& x);
+void add_transposed(const Tile<float>& x, float* rows, std::ptrdiff_t stride);
+void soft_cap(const Tile<float>& x, float cap, const Tile<float>* slope);
 void add_product(int m, int n, int k, const double* a, std::ptrdiff_t am, std::ptrdiff_t ak, const double* b,
                  std::ptrdiff_t bk, double* c, std::ptrdiff_t cm);
+void product(int m, int n, int k, const double* a, std::ptrdiff_t am, std::ptrdiff_t ak, const double* b,
+             std::ptrdiff_t bk, double* c, std::ptrdiff_t cm);
+void softmax_forward(const Tile<double>& x, double* maximum, double* sum, double* factor);
+void softmax_backward(const Tile<double>& x, const Tile<double>& dp, const double* lse, const double* delta);
+void subtract_distance(const Tile<double>& x, double slope);
+void multiply(const Tile<double>& x, const Tile<double>& y);
+void add_transposed(const double* rows, std::ptrdiff_t stride, const Tile<double>& x);
+void add_transposed(const Tile<double>& x, double* rows, std::ptrdiff_t stride);
+
+/// Whether the library has kernels for the scalar; duals run through the plain loops.
+template <class T>
+inline constexpr bool kHasKernel = std::is_same_v<T, float> || std::is_same_v<T, double>;
 }  // namespace detail
+
+/// x *= y, element by element.
+template <class T>
+void multiply(const Tile<T>& x, const Tile<T>& y) {
+  if constexpr (detail::kHasKernel<T>)
+    detail::multiply(x, y);
+  else
+    each(x, y, [](T& a, T& b) { a *= b; });
+}
 
 /// c[m][n] += sum_k a[m * am + k * ak] * b[k * bk + n], c's rows cm apart. Rows of b and c are contiguous.
 /// The one product that every score needs; on float and double it runs in the library's SIMD kernel.
 template <class T>
 void add_product(int m, int n, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b, std::ptrdiff_t bk,
                  T* c, std::ptrdiff_t cm) {
-  if constexpr (std::is_same_v<T, float> || std::is_same_v<T, double>) {
+  if constexpr (detail::kHasKernel<T>) {
     detail::add_product(m, n, k, a, am, ak, b, bk, c, cm);
   } else {
     for (int i = 0; i < m; ++i) {
@@ -127,6 +162,19 @@ void add_product(int m, int n, int k, const T* a, std::ptrdiff_t am, std::ptrdif
         for (int j = 0; j < n; ++j) c[i * cm + j] += x * b[e * bk + j];
       }
     }
+  }
+}
+/// The same with =: what c held is not read.
+template <class T>
+void product(int m, int n, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b, std::ptrdiff_t bk, T* c,
+             std::ptrdiff_t cm) {
+  if constexpr (detail::kHasKernel<T>) {
+    detail::product(m, n, k, a, am, ak, b, bk, c, cm);
+  } else {
+    for (int i = 0; i < m; ++i) {
+      for (int j = 0; j < n; ++j) c[i * cm + j] = T(0);
+    }
+    add_product(m, n, k, a, am, ak, b, bk, c, cm);
   }
 }
 

@@ -22,8 +22,12 @@ struct Alibi {
   template <class T>
   void apply(Tile<T>& x, Tile<T>*, Call<T>& call) const {
     const T slope = learned ? *call.parameter[0].value : T(alibi_slope(x.area.head, x.area.shape->num_heads));
-    const int offset = x.area.offset;
-    each(x, [=](T& s, int i, int j) { s -= slope * T(abs(i + offset - j)); });
+    if constexpr (detail::kHasKernel<T>) {
+      detail::subtract_distance(x, slope);
+    } else {
+      const int offset = x.area.offset;
+      each(x, [=](T& s, int i, int j) { s -= slope * T(abs(i + offset - j)); });
+    }
   }
   template <class T>
   void backward(const Tile<T>*, Tile<T>& dx, Call<T>& call) const {

@@ -20,14 +20,27 @@ struct Dense {
   template <class T>
   void apply(Tile<T>& x, Tile<T>*, Call<T>& call) const {
     const T* bias = call.parameter[0].value;
-    const std::ptrdiff_t keys = x.area.shape->num_keys, step = broadcast_queries ? 0 : keys;
-    each(x, [=](T& s, int i, int j) { s += bias[i * step + j]; });
+    const std::ptrdiff_t keys = x.area.shape->num_keys;
+    if (broadcast_queries) {
+      each(x, [=](T& s, int, int j) { s += bias[j]; });
+    } else if constexpr (detail::kHasKernel<T>) {
+      // The bias lies in rows of keys, the tile in rows of queries.
+      detail::add_transposed(bias + x.area.query * keys + x.area.key, keys, x);
+    } else {
+      each(x, [=](T& s, int i, int j) { s += bias[i * keys + j]; });
+    }
   }
   template <class T>
   void backward(const Tile<T>*, Tile<T>& dx, Call<T>& call) const {
     T* grad = call.parameter[0].grad;
-    const std::ptrdiff_t keys = dx.area.shape->num_keys, step = broadcast_queries ? 0 : keys;
-    each(dx, [=](T& d, int i, int j) { grad[i * step + j] += d; });
+    const std::ptrdiff_t keys = dx.area.shape->num_keys;
+    if (broadcast_queries) {
+      for (int j = 0; j < dx.area.keys; ++j) grad[dx.area.key + j] += sum_lanes(dx[j], dx.area.queries);
+    } else if constexpr (detail::kHasKernel<T>) {
+      detail::add_transposed(dx, grad + dx.area.query * keys + dx.area.key, keys);
+    } else {
+      each(dx, [=](T& d, int i, int j) { grad[i * keys + j] += d; });
+    }
   }
 };
 

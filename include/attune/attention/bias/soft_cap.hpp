@@ -20,6 +20,7 @@ struct SoftCap {
       return;
     }
     const T c = T(cap), inverse = T(1 / cap);
+    if constexpr (std::is_same_v<T, float>) return detail::soft_cap(x, c, saved);
     if (saved) {
       // 1 - tanh(z)^2 = 4 e / (1 + e)^2 with e = exp(-2 |z|): free of the difference's cancellation.
       each(x, *saved, [=](T& s, T& slope) {
@@ -31,7 +32,7 @@ struct SoftCap {
   }
   template <class T>
   void backward(const Tile<T>* saved, Tile<T>& dx, Call<T>&) const {
-    each(dx, *saved, [](T& d, T& slope) { d *= slope; });
+    multiply(dx, *saved);
   }
 };
 

@@ -12,29 +12,20 @@ struct Softmax {
 
   template <class T>
   void forward(Tile<T>& x, Rows<T>& r, Call<T>&) const {
-    const int n = r.queries;
-    T top[kLanes] = {}, sum[kLanes] = {};
-    for (int i = 0; i < n; ++i) {
-      top[i] = r.sum[i] > T(0) ? r.max[i] : kHidden<T>;
-      sum[i] = T(0);
+    if (r.statistics) add_moments(x, r);
+    if constexpr (detail::kHasKernel<T>) {
+      detail::softmax_forward(x, r.max, r.sum, r.factor);
+    } else {
+      T top[kLanes] = {};
+      largest(x, r, top);
+      raise_maximum(r, top);
+      each_row(x, [&](T* s, int n) {
+        for (int i = 0; i < n; ++i) {
+          s[i] = exp(s[i] - top[i]);
+          r.sum[i] += s[i];
+        }
+      });
     }
-    for (int j = 0; j < x.area.keys; ++j) {
-      const T* s = x[j];
-      for (int i = 0; i < n; ++i) top[i] = top[i] < s[i] ? s[i] : top[i];
-    }
-    // Nothing visible so far: any finite number serves, and -inf - (-inf) would be NaN.
-    for (int i = 0; i < n; ++i) top[i] = top[i] == kHidden<T> ? T(0) : top[i];
-    raise_maximum(r, top);
-    if (r.statistics) add_moments(x, r, top);
-    for (int j = 0; j < x.area.keys; ++j) {
-      T* s = x[j];
-      for (int i = 0; i < n; ++i) {
-        const T e = exp(s[i] - top[i]);
-        s[i] = e;
-        sum[i] += e;
-      }
-    }
-    for (int i = 0; i < n; ++i) r.sum[i] += sum[i];
   }
   template <class T>
   void finish(Rows<T>& r, Call<T>&) const {
@@ -48,6 +39,9 @@ struct Softmax {
   // p = exp(x - lse), dx = p (dp - delta); with an incoming gradient of the entropy H also - dH p ((x - lse) + H).
   template <class T>
   void backward(Tile<T>& x, Tile<T>& dp, Rows<T>& r, Call<T>&) const {
+    if constexpr (detail::kHasKernel<T>) {
+      if (!r.dentropy) return detail::softmax_backward(x, dp, r.stat, r.delta);
+    }
     const int n = r.queries;
     for (int j = 0; j < x.area.keys; ++j) {
       T *s = x[j], *d = dp[j];
@@ -71,17 +65,32 @@ struct Softmax {
   }
 
  private:
+  /// The maximum of each row with this tile. Where nothing was visible so far, 0: any finite number serves, and -inf -
+  /// (-inf) would be NaN.
   template <class T>
-  static void add_moments(const Tile<T>& x, Rows<T>& r, const T* top) {
-    for (int j = 0; j < x.area.keys; ++j) {
-      const T* s = x[j];
-      for (int i = 0; i < r.queries; ++i) {
+  static void largest(const Tile<T>& x, const Rows<T>& r, T* top) {
+    const int n = r.queries;
+    for (int i = 0; i < n; ++i) top[i] = r.sum[i] > T(0) ? r.max[i] : kHidden<T>;
+    each_row(x, [&](const T* s, int) {
+      for (int i = 0; i < n; ++i) top[i] = top[i] < s[i] ? s[i] : top[i];
+    });
+    for (int i = 0; i < n; ++i) top[i] = top[i] == kHidden<T> ? T(0) : top[i];
+  }
+  /// Brings the moments to the new maximum and adds the tile's, before its logits become weights and the sum moves: a
+  /// pass of its own, so that asking for statistics changes no bit of anything else.
+  template <class T>
+  static void add_moments(const Tile<T>& x, Rows<T>& r) {
+    T top[kLanes] = {};
+    largest(x, r, top);
+    move_moments(r, top);
+    each_row(x, [&](const T* s, int n) {
+      for (int i = 0; i < n; ++i) {
         const T u = s[i] - top[i];
         const T e = s[i] == kHidden<T> ? T(0) : exp(u) * u;  // e^-inf * -inf would be NaN
         r.first[i] += e;
         r.second[i] += s[i] == kHidden<T> ? T(0) : e * u;
       }
-    }
+    });
   }
 };
 

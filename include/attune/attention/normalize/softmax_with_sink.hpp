@@ -22,6 +22,7 @@ struct SoftmaxWithSink {
     const T sink = *call.parameter[0].value;
     T top[kLanes] = {}, before[kLanes] = {};
     for (int i = 0; i < r.queries; ++i) top[i] = r.sum[i] > T(0) && sink < r.max[i] ? r.max[i] : sink;
+    if (r.statistics) move_moments(r, top);
     raise_maximum(r, top);
     for (int i = 0; i < r.queries; ++i) {
       const T u = sink - top[i], e = exp(u);

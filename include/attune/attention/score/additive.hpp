@@ -8,6 +8,16 @@
 
 namespace attune {
 
+namespace detail {
+// The library's kernels, for the instruction set of this machine: src/attention/tile_kernels.cpp.
+void additive_logits(const Features<float>&, const Tile<float>& x, const float* v, Call<float>&);
+void additive_logits(const Features<double>&, const Tile<double>& x, const double* v, Call<double>&);
+void additive_backward(const Features<float>&, const Tile<float>& dx, const DFeatures<float>&,
+                       const Parameter<float>& v, Call<float>&);
+void additive_backward(const Features<double>&, const Tile<double>& dx, const DFeatures<double>&,
+                       const Parameter<double>& v, Call<double>&);
+}  // namespace detail
+
 /// Parameters: query_weight [H, hidden_dim, query_dim], key_weight [Hkv, hidden_dim, key_dim], v [H, hidden_dim].
 struct Additive {
   static constexpr std::string_view name = "additive";
@@ -45,6 +55,7 @@ struct Additive {
   template <class T>
   void logits(const Features<T>& f, Tile<T>& x, Call<T>& call) const {
     const T* v = call.parameter[2].value;
+    if constexpr (detail::kHasKernel<T>) return detail::additive_logits(f, x, v, call);
     const int n = x.area.queries;
     for (int j = 0; j < x.area.keys; ++j) {
       T* s = x[j];
@@ -59,6 +70,7 @@ struct Additive {
   // d tanh(u) = 1 - tanh(u)^2, and tanh is computed again: storing it would cost hidden_dim numbers a pair.
   template <class T>
   void backward(const Features<T>& f, const Tile<T>& dx, const DFeatures<T>& df, Call<T>& call) const {
+    if constexpr (detail::kHasKernel<T>) return detail::additive_backward(f, dx, df, call.parameter[2], call);
     const T* v = call.parameter[2].value;
     T* dv = call.parameter[2].grad;
     const int n = dx.area.queries;

@@ -12,11 +12,8 @@ namespace detail {
 /// logits = query features . key features, for every score that ends in a dot product.
 template <class T>
 void dot_logits(const Features<T>& f, Tile<T>& x) {
-  for (int j = 0; j < x.area.keys; ++j) {
-    for (int i = 0; i < x.area.queries; ++i) x[j][i] = T(0);
-  }
-  add_product(x.area.keys, x.area.queries, f.query.rows, f.key.data, f.key.stride, 1, f.query.data, f.query.stride,
-              x.data, x.stride);
+  product(x.area.keys, x.area.queries, f.query.rows, f.key.data, f.key.stride, 1, f.query.data, f.query.stride, x.data,
+          x.stride);
 }
 /// dquery += key^T dx, dkey += dx query.
 template <class T>

@@ -1,0 +1,111 @@
+// softmax_tile.hpp, compiled per target and exported. The ladder, forward over the plain path at D 64: the same loops
+// in C++ under target attributes, maximum, exponentials and rescaling of the output each on its own, 28 %; this kernel
+// and the rescaling in the load of the second product, see docs/benchmarks.md.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/softmax_tile.cpp"
+#include "kernels/softmax_tile.hpp"
+
+#include <limits>
+
+#include "kernels/dispatch.hpp"
+
+#include "hwy/foreach_target.h"
+
+#include "kernels/columns-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace attune::kernels::HWY_NAMESPACE {
+
+/// e^x by 2^(x log2 e): x is a difference to a maximum or to a log-sum-exp, and where its rounding is large the result
+/// is small.
+template <class T>
+HWY_INLINE Vec<T> power_of_e(Vec<T> x) {
+  return exp2(hn::Mul(x, set(T(1.4426950408889634074))));
+}
+
+template <class T, class C>
+HWY_NOINLINE void forward_columns(C c, T* x, std::ptrdiff_t stride, int keys, T* maximum, T* sum, T* factor) {
+  constexpr int kVectors = C::kCount;
+  Vec<T> top[kVectors], total[kVectors];
+  ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
+    // The lowest finite number, not -infinity: -infinity - (-infinity) would be NaN.
+    const auto seen = hn::Gt(c.read(sum, v), zero<T>());
+    top[v] = hn::IfThenElse(seen, c.read(maximum, v), set(std::numeric_limits<T>::lowest()));
+  }
+  for (int j = 0; j < keys; ++j) {
+    ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) top[v] = hn::Max(top[v], c.read(x + j * stride, v));
+  }
+  ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
+    const Vec<T> before = c.read(sum, v);
+    const Vec<T> f = hn::IfThenElseZero(hn::Gt(before, zero<T>()), power_of_e<T>(hn::Sub(c.read(maximum, v), top[v])));
+    total[v] = hn::Mul(before, f);
+    c.write(f, factor, v);
+    c.write(top[v], maximum, v);
+  }
+  for (int j = 0; j < keys; ++j) {
+    T* row = x + j * stride;
+    ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
+      const Vec<T> e = power_of_e<T>(hn::Sub(c.read(row, v), top[v]));
+      total[v] = hn::Add(total[v], e);
+      c.write(e, row, v);
+    }
+  }
+  ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) c.write(total[v], sum, v);
+}
+template <class T>
+HWY_INLINE void forward_tile(T* x, std::ptrdiff_t stride, int keys, int queries, T* maximum, T* sum, T* factor) {
+  over_vectors<T>(queries, [&](auto c) HWY_ATTR { forward_columns(c, x, stride, keys, maximum, sum, factor); });
+}
+
+template <class T, class C>
+HWY_NOINLINE void backward_columns(C c, T* x, T* dp, std::ptrdiff_t stride, int keys, const T* lse, const T* delta) {
+  constexpr int kVectors = C::kCount;
+  Vec<T> base[kVectors], mean[kVectors];
+  ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
+    base[v] = c.read(lse, v);
+    mean[v] = c.read(delta, v);
+  }
+  for (int j = 0; j < keys; ++j) {
+    T *s = x + j * stride, *d = dp + j * stride;
+    ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
+      const Vec<T> p = power_of_e<T>(hn::Sub(c.read(s, v), base[v]));
+      c.write(p, s, v);
+      c.write(hn::Mul(p, hn::Sub(c.read(d, v), mean[v])), d, v);
+    }
+  }
+}
+template <class T>
+HWY_INLINE void backward_tile(T* x, T* dp, std::ptrdiff_t stride, int keys, int queries, const T* lse, const T* delta) {
+  over_vectors<T>(queries, [&](auto c) HWY_ATTR { backward_columns(c, x, dp, stride, keys, lse, delta); });
+}
+
+#define ATTUNE_SOFTMAX(T, S)                                                                                           \
+  void softmax_forward_##S(T* x, std::ptrdiff_t stride, int keys, int queries, T* maximum, T* sum, T* factor) {        \
+    forward_tile(x, stride, keys, queries, maximum, sum, factor);                                                      \
+  }                                                                                                                    \
+  void softmax_backward_##S(T* x, T* dp, std::ptrdiff_t stride, int keys, int queries, const T* lse, const T* delta) { \
+    backward_tile(x, dp, stride, keys, queries, lse, delta);                                                           \
+  }
+ATTUNE_SOFTMAX(float, f32)
+ATTUNE_SOFTMAX(double, f64)
+#undef ATTUNE_SOFTMAX
+
+}  // namespace attune::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace attune::kernels {
+
+#define ATTUNE_SOFTMAX(T, S)                                                                                       \
+  void softmax_forward(T* x, std::ptrdiff_t stride, int keys, int queries, T* maximum, T* sum, T* factor) {        \
+    ATTUNE_DISPATCH(softmax_forward_##S)(x, stride, keys, queries, maximum, sum, factor);                          \
+  }                                                                                                                \
+  void softmax_backward(T* x, T* dp, std::ptrdiff_t stride, int keys, int queries, const T* lse, const T* delta) { \
+    ATTUNE_DISPATCH(softmax_backward_##S)(x, dp, stride, keys, queries, lse, delta);                               \
+  }
+ATTUNE_SOFTMAX(float, f32)
+ATTUNE_SOFTMAX(double, f64)
+#undef ATTUNE_SOFTMAX
+
+}  // namespace attune::kernels
+#endif
