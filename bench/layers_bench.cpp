@@ -117,10 +117,6 @@ void run_elementwise(int repeats) {
     kernels::layer_norm_backward(rows, width, x.data(), weight.data(), mean.data(), rstd.data(), y.data(), dx.data(),
                                  false, weight.data(), bias.data());
   });
-  report("x + dropout, layer norm", e, repeats, [&] {
-    kernels::add_dropout_layer_norm(rows, width, x.data(), x.data(), 58982, 1, weight.data(), bias.data(), 1e-5,
-                                    dx.data(), y.data(), mean.data(), rstd.data());
-  });
   report("sum of rows", e, repeats, [&] { kernels::sum_rows(rows, width, x.data(), width, bias.data(), false); });
   report("adam, propose and apply", e, repeats, [&] {
     kernels::propose_adam<float>(n, {.learning_rate = 1e-3}, nullptr, x.data(), m.data(), v.data(), dx.data());

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "autograd/impl.hpp"
+#include "kernels/elementwise.hpp"
 
 namespace attune {
 namespace {
@@ -21,10 +22,10 @@ std::int64_t bytes_of(const Shape& shape, DType dtype) { return shape.size() * s
 void fill_any(Tensor& x, double value) {
   switch (x.dtype()) {
     case DType::float32:
-      std::fill_n(x.data<float>(), x.size(), float(value));
+      kernels::fill(x.size(), float(value), x.data<float>());
       return;
     case DType::float64:
-      std::fill_n(x.data<double>(), x.size(), value);
+      kernels::fill(x.size(), value, x.data<double>());
       return;
     case DType::bfloat16:
       std::fill_n(x.data<BFloat16>(), x.size(), BFloat16(float(value)));

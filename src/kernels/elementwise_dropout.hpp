@@ -32,17 +32,27 @@ inline void for_dropped_groups(std::int64_t n, const T* x, std::uint32_t thresho
   }
 }
 
-/// y = dropped x.
+/// y = dropped x. Whole groups are dropped where they go, without a detour through a buffer.
 template <class T>
 inline void drop_elements(std::int64_t n, const T* x, std::uint32_t threshold, std::uint64_t seed, std::uint64_t offset,
                           T* y) {
-  if (threshold >= 65536) {
-    if (x != y) std::copy(x, x + n, y);
-    return;
+  const auto copy = [=](std::int64_t i, std::int64_t count) {
+    if (x != y) std::copy(x + i, x + i + count, y + i);
+  };
+  if (threshold >= 65536) return copy(0, n);
+  const std::int64_t head = std::min(n, (kDropGroup - std::int64_t(offset % kDropGroup)) % kDropGroup);
+  const std::int64_t whole = (n - head) / kDropGroup * kDropGroup;
+  const auto part = [=](std::int64_t begin, std::int64_t count) {
+    for_dropped_groups(
+        count, x + begin, threshold, seed, offset + std::uint64_t(begin),
+        [=](std::int64_t i, std::int64_t m, const T* dropped) { std::copy(dropped, dropped + m, y + begin + i); });
+  };
+  part(0, head);
+  for (std::int64_t i = head; i < head + whole; i += kDropGroup) {
+    copy(i, kDropGroup);
+    drop_group(y + i, threshold, seed, (offset + std::uint64_t(i)) / kDropGroup);
   }
-  for_dropped_groups(n, x, threshold, seed, offset, [y](std::int64_t i, std::int64_t count, const T* dropped) {
-    std::copy(dropped, dropped + count, y + i);
-  });
+  part(head + whole, n - head - whole);
 }
 
 /// y = base + dropped x.

@@ -139,7 +139,6 @@ void norm_backward_range(const NormBackward<T>& p, std::int64_t row, std::int64_
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-#include "kernels/elementwise_dropout.hpp"
 #include "kernels/ranges.hpp"
 
 namespace attune::kernels {
@@ -202,27 +201,12 @@ void rms_norm_backward(std::int64_t rows, std::int64_t width, const T* x, const 
   norm_backward<T>(rows, {width, x, weight, nullptr, rstd, dy, dx, accumulate}, dweight, static_cast<T*>(nullptr));
 }
 
-template <class T>
-void add_dropout_layer_norm(std::int64_t rows, std::int64_t width, const T* x, const T* h, std::uint32_t threshold,
-                            std::uint64_t seed, const T* weight, const T* bias, double epsilon, T* sum, T* y, T* mean,
-                            T* rstd) {
-  const auto range = ATTUNE_DISPATCH(layer_norm_range<T>);
-  over_rows(rows, width * kPasses, [=](std::int64_t r, std::int64_t end) {
-    const std::int64_t at = r * width;
-    add_dropped_elements((end - r) * width, x + at, h + at, threshold, seed, std::uint64_t(at), sum + at);
-    range(end - r, width, sum + at, weight, bias, epsilon, y + at, at_row(mean, r), at_row(rstd, r));
-  });
-}
-
 #define ATTUNE_INSTANTIATE(T)                                                                                        \
   template void layer_norm<T>(std::int64_t, std::int64_t, const T*, const T*, const T*, double, T*, T*, T*);         \
   template void layer_norm_backward<T>(std::int64_t, std::int64_t, const T*, const T*, const T*, const T*, const T*, \
                                        T*, bool, T*, T*);                                                            \
   template void rms_norm<T>(std::int64_t, std::int64_t, const T*, const T*, double, T*, T*);                         \
-  template void rms_norm_backward<T>(std::int64_t, std::int64_t, const T*, const T*, const T*, const T*, T*, bool,   \
-                                     T*);                                                                            \
-  template void add_dropout_layer_norm<T>(std::int64_t, std::int64_t, const T*, const T*, std::uint32_t,             \
-                                          std::uint64_t, const T*, const T*, double, T*, T*, T*, T*);
+  template void rms_norm_backward<T>(std::int64_t, std::int64_t, const T*, const T*, const T*, const T*, T*, bool, T*);
 ATTUNE_INSTANTIATE(float)
 ATTUNE_INSTANTIATE(double)
 #undef ATTUNE_INSTANTIATE

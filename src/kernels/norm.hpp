@@ -31,11 +31,4 @@ template <class T>
 void rms_norm_backward(std::int64_t rows, std::int64_t width, const T* x, const T* weight, const T* rstd, const T* dy,
                        T* dx, bool accumulate, T* dweight);
 
-/// The residual connection and the norm after it in one pass: sum = x + drop(h), y = layer_norm(sum).
-/// drop is dropout() of activation.hpp at (seed, offset 0); threshold 65536 drops nothing. sum may be x or h.
-template <class T>
-void add_dropout_layer_norm(std::int64_t rows, std::int64_t width, const T* x, const T* h, std::uint32_t threshold,
-                            std::uint64_t seed, const T* weight, const T* bias, double epsilon, T* sum, T* y, T* mean,
-                            T* rstd);
-
 }  // namespace attune::kernels

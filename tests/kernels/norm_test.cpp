@@ -1,7 +1,6 @@
 // Norms against plain loops in float64; gradients against central differences of those loops.
 #include "kernels/norm.hpp"
 
-#include "attune/base/dropout.hpp"
 #include "kernels/activation.hpp"
 #include "kernels/compare.hpp"
 
@@ -131,25 +130,6 @@ TYPED_TEST(NormTest, BackwardIsTheDerivative) {
         }
       }
     }
-  }
-}
-
-TYPED_TEST(NormTest, ResidualDropoutAndNormAreTheThreeInOne) {
-  using T = TypeParam;
-  const std::int64_t rows = 57, width = 70;
-  const auto x = random_numbers<T>(rows * width, 1), h = random_numbers<T>(rows * width, 2),
-             w = random_numbers<T>(width, 3), b = random_numbers<T>(width, 4);
-  for (std::uint32_t threshold : {dropout_threshold(0.2), 65536u}) {
-    std::vector<T> sum(x.size()), y(x.size()), mean(std::size_t(rows), T(0)), rstd = mean;
-    add_dropout_layer_norm(rows, width, x.data(), h.data(), threshold, 9, w.data(), b.data(), 1e-5, sum.data(),
-                           y.data(), mean.data(), rstd.data());
-    std::vector<T> sum2(x.size()), y2(x.size()), mean2 = mean, rstd2 = mean;
-    add_dropout(rows * width, x.data(), h.data(), threshold, 9, 0, sum2.data());
-    layer_norm(rows, width, sum2.data(), w.data(), b.data(), 1e-5, y2.data(), mean2.data(), rstd2.data());
-    EXPECT_EQ(sum, sum2);
-    EXPECT_EQ(y, y2);
-    EXPECT_EQ(mean, mean2);
-    EXPECT_EQ(rstd, rstd2);
   }
 }
 
