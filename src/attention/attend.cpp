@@ -471,7 +471,7 @@ std::vector<AttendParameter> attend_parameters(const AttendOptions& o, const Att
 
 void attend_forward(const AttendInputs& in, const AttendOutputs& out, const AttendOptions& o) {
   if (o.sequences) return engine::forward_sequences(in, out, o);
-  if (engine::decode_forward(in, out, o) || engine::pairs_forward(in, out, o)) {
+  if (engine::decode_forward(in, out, o) || engine::half_forward(in, out, o)) {
     if (!out.entropy && !out.statistics) return;
     // Entropy and statistics come from a pass over tiles of logits, which writes its result elsewhere.
     std::vector<std::byte> memory(std::size_t(out.out.shape.size()) * size_of(out.out.dtype));
@@ -486,7 +486,7 @@ void engine::forward_tiles(const AttendInputs& in, const AttendOutputs& out, con
 void attend_backward(const AttendInputs& in, const AttendUpstream& up, const AttendGradients& g,
                      const AttendOptions& o) {
   if (o.sequences) return engine::backward_sequences(in, up, g, o);
-  if (engine::pairs_backward(in, up, g, o)) return;
+  if (engine::half_backward(in, up, g, o)) return;
   engine::on_dtype("attend_backward", in.query, [&](auto t) { engine::backward_typed<decltype(t)>(in, up, g, o); });
 }
 void attend_map(const AttendInputs& in, ConstView lse, View map, const MapOptions& m, const AttendOptions& o) {

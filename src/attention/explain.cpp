@@ -18,16 +18,18 @@ Explanation explain(const AttendShape& s, DType dtype, const AttendOptions& o) {
   e.target = std::string(name_of(cpu_target()));
   const bool half = dtype == DType::bfloat16 || dtype == DType::float16;
   const std::string not_pairs = half ? engine::why_not_pairs(s, dtype, o) : "";
-  if (half && not_pairs.empty()) {
+  if (half && engine::why_not_half(s, o).empty()) {
+    const bool pairs = not_pairs.empty();
     e.path = "plain";
-    e.target += "_bf16";
-    e.tile_queries = kernels::kBf16BlockQueries;
-    e.tile_keys = kernels::kBf16TileKeys;
-    e.forward_bytes = engine::pairs_forward_bytes(s);
-    e.backward_bytes = engine::pairs_backward_bytes(s);
-    e.why =
-        "as for float32, on bfloat16 as it lies, multiplied in pairs and summed in float32; statistics and entropy "
-        "take a second pass in float32";
+    if (pairs) e.target += "_bf16";
+    e.tile_queries =
+        pairs ? kernels::kBf16BlockQueries : kernels::forward_plan<float>(s.key_dim, s.value_dim, false).queries;
+    e.tile_keys = pairs ? kernels::kBf16TileKeys : kernels::forward_plan<float>(s.key_dim, s.value_dim, false).keys;
+    e.forward_bytes = engine::half_forward_bytes(s, pairs);
+    e.backward_bytes = engine::half_backward_bytes(s, pairs);
+    e.why = pairs ? "as for float32, on bfloat16 as it lies, multiplied in pairs and summed in float32"
+                  : "the kernels of float32 on rows that each task converts, since " + not_pairs;
+    e.why += "; statistics and entropy take a second pass, over float32 copies";
     return e;
   }
   const std::int64_t element = dtype == DType::float64 ? 8 : 4, threads = num_threads();
@@ -43,7 +45,7 @@ Explanation explain(const AttendShape& s, DType dtype, const AttendOptions& o) {
   if (obstacle.empty()) {
     e.path = "plain";
     e.why = "scaled dot, softmax, full or causal, padding at most: one fused kernel without any stage call";
-    if (half) e.why += "; float32 copies of the inputs, since " + not_pairs;
+    if (half) e.why += "; float32 copies of the inputs, since " + engine::why_not_half(s, o);
     const bool causal = o.mask.name() == "causal" || o.mask.name() == "both";
     auto plan = [&](auto t) {
       using T = decltype(t);

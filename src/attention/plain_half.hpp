@@ -1,5 +1,5 @@
-// The plain path on bfloat16 inputs as they lie, where the processor multiplies them in pairs: which calls take it, and
-// the way to its kernels. All others compute with float32 copies.
+// The plain path on half types: bfloat16 as it lies, where the processor multiplies it in pairs, and everything else by
+// the kernels of float32, which read rows that each task converts for itself: no copy of a whole input is made.
 #pragma once
 #include <string>
 
@@ -9,14 +9,16 @@ namespace attune::engine {
 
 /// Why a call with inputs of this type does not run on pairs; empty if it does.
 std::string why_not_pairs(const AttendShape&, DType, const AttendOptions&);
-/// Extra bytes of such a call, all threads together.
-std::int64_t pairs_forward_bytes(const AttendShape&);
-std::int64_t pairs_backward_bytes(const AttendShape&);
+/// Why a call with inputs of a half type does not convert rows task by task; empty if it does.
+std::string why_not_half(const AttendShape&, const AttendOptions&);
+/// Extra bytes of a call on pairs or with rows converted task by task, all threads together.
+std::int64_t half_forward_bytes(const AttendShape&, bool pairs);
+std::int64_t half_backward_bytes(const AttendShape&, bool pairs);
 
-/// Writes out and lse of a call that runs on pairs; false, and nothing done, if it does not or has mistakes in its
-/// views.
-bool pairs_forward(const AttendInputs&, const AttendOutputs&, const AttendOptions&);
-/// Adds the gradients of such a call; false, and nothing done, also if dout is not bfloat16 or dentropy is given.
-bool pairs_backward(const AttendInputs&, const AttendUpstream&, const AttendGradients&, const AttendOptions&);
+/// Writes out and lse of a call with half types on the plain path; false, and nothing done, if it is another or has
+/// mistakes in its views.
+bool half_forward(const AttendInputs&, const AttendOutputs&, const AttendOptions&);
+/// Adds the gradients of such a call; false, and nothing done, also if dentropy is given.
+bool half_backward(const AttendInputs&, const AttendUpstream&, const AttendGradients&, const AttendOptions&);
 
 }  // namespace attune::engine

@@ -1,4 +1,4 @@
-// Memory for kernels, one piece a thread, kept between calls.
+// Memory for the kernels of one task.
 #pragma once
 #include <cstddef>
 #include <memory>
@@ -6,20 +6,39 @@
 
 namespace attune::engine {
 
-/// This thread's workspace: 64-byte aligned, at least n bytes, contents undefined.
-inline std::byte* thread_workspace(std::size_t n) {
+/// At least n bytes, 64-byte aligned, contents undefined, until the end of the scope; one at a time on a thread. Up to
+/// 32 MiB they stay with the thread, since fresh pages cost more than a short sequence; more is given back.
+class Workspace {
+ public:
+  explicit Workspace(std::size_t n) {
+    constexpr std::size_t kKept = std::size_t(32) << 20;
+    thread_local Memory kept;
+    thread_local std::size_t size = 0;
+    if (n > kKept) {
+      own_ = allocate(n);
+      begin_ = own_.get();
+      return;
+    }
+    if (size < n) {
+      kept.reset();
+      size = 0;
+      kept = allocate(n);
+      size = n;
+    }
+    begin_ = kept.get();
+  }
+  std::byte* begin() const { return begin_; }
+
+ private:
   struct Free {
     void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t(64)); }
   };
-  thread_local std::unique_ptr<std::byte[], Free> memory;
-  thread_local std::size_t size = 0;
-  if (size < n) {
-    memory.reset();
-    size = 0;
-    memory.reset(static_cast<std::byte*>(::operator new[](n, std::align_val_t(64))));
-    size = n;
+  using Memory = std::unique_ptr<std::byte[], Free>;
+  static Memory allocate(std::size_t n) {
+    return Memory(static_cast<std::byte*>(::operator new[](n, std::align_val_t(64))));
   }
-  return memory.get();
-}
+  Memory own_;
+  std::byte* begin_ = nullptr;
+};
 
 }  // namespace attune::engine

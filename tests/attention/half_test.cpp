@@ -386,7 +386,13 @@ TEST(HalfTypesExplained, SayWhetherPairsAreMultiplied) {
   EXPECT_EQ(pairs.path, "plain");
   EXPECT_EQ(pairs.target, std::string(name_of(cpu_target())) + (cpu_uses_bf16() ? "_bf16" : ""));
   EXPECT_NE(pairs.why.find(cpu_uses_bf16() ? "multiplied in pairs" : "this target does not"), std::string::npos);
-  EXPECT_NE(half.why.find("float32 copies"), std::string::npos);
+  EXPECT_NE(half.why.find("only bfloat16 is multiplied in pairs"), std::string::npos);
+  // Neither copies whole inputs: a longer batch needs no more memory.
+  const AttendShape batch{64, 8, 8, 1024, 1024, 64, 64, 64};
+  for (DType dtype : {DType::bfloat16, DType::float16}) {
+    EXPECT_EQ(explain(batch, dtype, causal).forward_bytes, explain(shape, dtype, causal).forward_bytes);
+    EXPECT_EQ(explain(batch, dtype, causal).backward_bytes, explain(shape, dtype, causal).backward_bytes);
+  }
   if (!cpu_uses_bf16())
     GTEST_SKIP() << "this target does not multiply bfloat16 in pairs; all else was tested in float32";
   EXPECT_LT(pairs.forward_bytes, half.forward_bytes);
