@@ -94,6 +94,12 @@ HWY_INLINE auto sees(int first, int from, int span) {
   return span > 0 ? hn::And(reached, hn::Lt(query, set(T(std::int64_t(from) + span)))) : reached;
 }
 
+/// True if the kLanes queries from `first` on all see the keys `from` .. `last` places after the first query's own.
+template <class T>
+HWY_INLINE bool all_see(int first, int from, int last, int span) {
+  return first >= last && (span <= 0 || first + kLaneCount<T> <= std::int64_t(from) + span);
+}
+
 }  // namespace attune::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -45,33 +45,34 @@ struct BackwardBlock {
   T* delta = nullptr;      // [width], times scale
 };
 
-/// probs = 2^(S - lse), dlogits = probs * (scale * dP - scale * delta), both in place, for keys that all queries see.
+/// probs = 2^(S - lse), dlogits = probs * (scale * dP - scale * delta), both in place, for keys first .. last-1 of the
+/// tile and one vector of queries from lane c on that see all of them.
 template <class T>
-HWY_INLINE void differentiate(const BackwardBlock<T>& b, int keys) {
-  constexpr int kL = kLaneCount<T>;
-  for (int j = 0; j < keys; ++j) {
-    T* p = b.probs + std::ptrdiff_t(j) * b.width;
-    T* s = b.dlogits + std::ptrdiff_t(j) * b.width;
-    for (int c = 0; c < b.width; c += kL) {
-      const Vec<T> e = exp2(hn::Sub(load(p + c), load(b.lse + c)));
-      store(e, p + c);
-      store(hn::Mul(e, hn::Sub(load(s + c), load(b.delta + c))), s + c);
-    }
+HWY_INLINE void differentiate(const BackwardBlock<T>& b, int first, int last, int c) {
+  const Vec<T> lse = load(b.lse + c), delta = load(b.delta + c);
+  std::ptrdiff_t at = std::ptrdiff_t(first) * b.width + c;
+  for (int j = first; j < last; ++j, at += b.width) {
+    const Vec<T> e = exp2(hn::Sub(load(b.probs + at), lse));
+    store(e, b.probs + at);
+    store(hn::Mul(e, hn::Sub(load(b.dlogits + at), delta)), b.dlogits + at);
   }
 }
-/// The same at an edge, for keys first .. last-1 of the tile and queries lane .. end-1: hidden pairs become 0 by
-/// selection.
+/// The same at an edge, for queries lane .. end-1: hidden pairs become 0 by selection.
 template <class T>
 HWY_INLINE void differentiate_visible(const BackwardBlock<T>& b, int first, int last, int from, int lane, int end) {
   constexpr int kL = kLaneCount<T>;
-  for (int j = first; j < last; ++j) {
-    T* p = b.probs + std::ptrdiff_t(j) * b.width;
-    T* s = b.dlogits + std::ptrdiff_t(j) * b.width;
-    for (int c = lane; c < end; c += kL) {
+  for (int c = lane; c < end; c += kL) {
+    if (all_see<T>(c, from + first, from + last - 1, b.in.span)) {
+      differentiate(b, first, last, c);
+      continue;
+    }
+    const Vec<T> lse = load(b.lse + c), delta = load(b.delta + c);
+    std::ptrdiff_t at = std::ptrdiff_t(first) * b.width + c;
+    for (int j = first; j < last; ++j, at += b.width) {
       const auto seen = sees<T>(c, from + j, b.in.span);
-      const Vec<T> e = hn::IfThenElseZero(seen, exp2(hn::Sub(load(p + c), load(b.lse + c))));
-      store(e, p + c);
-      store(hn::IfThenElseZero(seen, hn::Mul(e, hn::Sub(load(s + c), load(b.delta + c)))), s + c);
+      const Vec<T> e = hn::IfThenElseZero(seen, exp2(hn::Sub(load(b.probs + at), lse)));
+      store(e, b.probs + at);
+      store(hn::IfThenElseZero(seen, hn::Mul(e, hn::Sub(load(b.dlogits + at), delta))), b.dlogits + at);
     }
   }
 }
@@ -250,7 +251,7 @@ HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* wo
         for (key = full_begin; key < visible.full_end;) {
           const int keys = std::min(plan.keys, visible.full_end - key);
           logits_and_dprobs(b, key, 0, keys, 0, b.width, &next_query, &next_dout);
-          differentiate(b, keys);
+          for (int c = 0; c < b.width; c += kLaneCount<T>) differentiate(b, 0, keys, c);
           drop_again(b, b.probs, key, 0, keys, 0, b.width);
           add_key_gradients(b, key, 0, keys, 0, b.queries);
           add_query_gradients(b, key, 0, keys, 0, b.queries);
