@@ -111,9 +111,11 @@ struct HalfCall {
   std::ptrdiff_t row(int b, int h, int q) const { return (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries + q; }
 };
 
-/// One task of the forward: rows q .. q + n - 1 of head (b, h).
+/// One task of the forward: rows q .. q + n - 1 of head (b, h), and where the likely next one of this thread begins;
+/// next_b is -1 if there is none.
 struct QueryRows {
   int b, h, q, n;
+  int next_b = -1, next_h = 0, next_q = 0;
 };
 /// Calls f(rows) for all rows of all heads, up to eight blocks of queries at a time, but in no fewer than 32 tasks if
 /// there are as many blocks.
@@ -123,10 +125,19 @@ void each_rows(const AttendShape& s, int block, F f) {
   const int rows = int(std::clamp<std::int64_t>(blocks * s.batch_size * s.num_heads / 32, 1, 8)) * block;
   const int parts = (s.num_queries + rows - 1) / rows;
   // One head's parts side by side: threads share its keys in cache. The longest part of a causal head first.
-  parallel_for(std::int64_t(s.batch_size) * s.num_heads * parts, [&](std::int64_t t) {
-    const kernels::FlushDenormals here;
+  const std::int64_t tasks = std::int64_t(s.batch_size) * s.num_heads * parts, threads = num_threads();
+  const auto place = [&](std::int64_t t) {
     const int q = (parts - 1 - int(t % parts)) * rows;
-    f(QueryRows{int(t / parts / s.num_heads), int(t / parts % s.num_heads), q, std::min(rows, s.num_queries - q)});
+    return QueryRows{int(t / parts / s.num_heads), int(t / parts % s.num_heads), q, std::min(rows, s.num_queries - q)};
+  };
+  parallel_for(tasks, [&](std::int64_t t) {
+    const kernels::FlushDenormals here;
+    QueryRows rows_here = place(t);
+    if (const std::int64_t likely = t + threads; likely < tasks) {
+      const QueryRows next = place(likely);
+      rows_here.next_b = next.b, rows_here.next_h = next.h, rows_here.next_q = next.q;
+    }
+    f(rows_here);
   });
 }
 /// Calls f(b, kv) for every key head.
@@ -153,6 +164,14 @@ void pairs_forward(const HalfCall& c, const AttendOutputs& out) {
     call.head_dim = s.key_dim, call.value_dim = s.value_dim, call.scale = c.scale;
     call.causal = c.mask.causal, call.position = r.q + c.offset[std::size_t(r.b)];
     call.dropout = dropout_of(c.o, r.b, r.h, r.q);
+    // Rows that are fetched in advance must exist: a shorter last part has as many rows as the next or fewer.
+    if (r.next_b >= 0 && r.n <= s.num_queries - r.next_q) {
+      call.next_query = at<const BFloat16>(c.in.query, r.next_b, r.next_h, r.next_q);
+      if (const int next_kv = r.next_h / s.group(); r.next_b != r.b || next_kv != kv) {
+        call.next_key = at<const BFloat16>(c.in.key, r.next_b, next_kv);
+        call.next_value = at<const BFloat16>(c.in.value, r.next_b, next_kv);
+      }
+    }
     kernels::bf16_forward(call, Workspace(bytes).begin());
   });
 }

@@ -308,6 +308,14 @@ ATTUNE_BF16_INLINE Visible visible_keys(bool causal, int position, int queries, 
 /// The first query, rounded down to strips, that sees key `from` places after the first query's own.
 ATTUNE_BF16_INLINE int strip_lane(int from) { return from > 0 ? from / kLanes * kLanes : 0; }
 
+/// Asks for n rows of `width` numbers, which something soon reads one line after the other.
+ATTUNE_BF16_INLINE void fetch_rows(const Bits* x, std::ptrdiff_t stride, int n, int width) {
+  for (int r = 0; r < n; ++r) {
+    const char* row = reinterpret_cast<const char*>(x + r * stride);
+    for (int at = 0; at < 2 * width; at += 64) _mm_prefetch(row + at, _MM_HINT_T1);
+  }
+}
+
 /// Takes pieces of a workspace, each at a multiple of 64 bytes.
 class Pieces {
  public:

@@ -30,6 +30,8 @@ struct Bf16Forward {
   bool causal = false;
   int position = 0;
   PlainDropout dropout;
+  // First rows of the likely next call, with the same strides and extents: fetched meanwhile. May be null.
+  const BFloat16 *next_query = nullptr, *next_key = nullptr, *next_value = nullptr;
 };
 
 /// One (batch, key head): all its query heads, whole sequences. Gradients are added to (+=); null is not computed.

@@ -2,6 +2,13 @@
 // online softmax (arXiv:1805.02867). Queries lie in the lanes of S [keys][queries], so that K is read where it lies by
 // broadcast and the softmax needs no horizontal sums; then P changes sides: its pairs are broadcast and V's packed rows
 // are the vectors, so that out [queries][value_dim] needs no transpose and a causal tile can be cut at any row.
+//
+// The ladder, share of the peak of pairs at 8 heads of 1024 tokens and a width of 64 (Zen 4):
+//   tiles of 128 keys, V packed for every block of queries                          76 %
+//   four steps a turn of the product, whose addresses keep registers of their own   80 %
+//   tiles of 256 keys: out is loaded and rescaled half as often                     81 %
+//   V packed once for eight blocks; 2^x of degree 3                                 82 %
+//   the next block's rows fetched meanwhile: 1 % more here, 2 % with short heads
 #include "kernels/bf16_attention.hpp"
 
 #include <limits>
@@ -198,6 +205,16 @@ ATTUNE_BF16_NOINLINE void forward_block(ForwardBlock& b, int first, int count) {
   // 2^(-infinity - lowest) = 0, without a NaN.
   std::fill(b.maximum, b.maximum + b.width, std::numeric_limits<float>::lowest());
   std::fill(b.sum, b.sum + b.width, 0.f);
+  // The next block's queries, and rows of the next call's head, arrive while this block is computed.
+  if (first + kBlock < in.queries) {
+    fetch_rows(bits(in.query) + (first + kBlock) * in.query_stride, in.query_stride,
+               std::min(kBlock, in.queries - first - kBlock), in.head_dim);
+  } else if (in.next_query) {
+    fetch_rows(bits(in.next_query), in.query_stride, std::min(kBlock, in.queries), in.head_dim);
+    const int keys = std::min(128, in.num_keys);
+    if (in.next_key) fetch_rows(bits(in.next_key), in.key_stride, keys, in.head_dim);
+    if (in.next_value) fetch_rows(bits(in.next_value), in.value_stride, keys, in.value_dim);
+  }
   const Visible visible = visible_keys(in.causal, b.position, count, in.num_keys);
   if (visible.full == 0) std::fill(b.out, b.out + std::ptrdiff_t(count) * in.value_dim, 0.f);
   for (int key = 0; key < visible.full; key += kTileKeys)
