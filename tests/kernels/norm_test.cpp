@@ -1,7 +1,6 @@
 // Norms against plain loops in float64; gradients against central differences of those loops.
 #include "kernels/norm.hpp"
 
-#include "kernels/activation.hpp"
 #include "kernels/compare.hpp"
 
 namespace attune::kernels {
