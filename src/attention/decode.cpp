@@ -178,6 +178,19 @@ bool decodes(const AttendShape& s, const AttendOptions& o) {
          o.score.as<ScaledDot>() && o.bias.empty() && o.normalizer.as<Softmax>() && is_range(o.mask);
 }
 
+std::int64_t decode_bytes(const AttendShape& s, DType dtype) {
+  const std::int64_t parts = (s.num_keys + kernels::kDecodeSplit - 1) / kernels::kDecodeSplit,
+                     rows = std::int64_t(s.batch_size) * s.num_heads * s.num_queries;
+  const auto bytes = [&](auto t) {
+    using T = decltype(t);
+    const std::int64_t each =
+                           sizeof(kernels::DecodeRow<T>) + sizeof(T) * std::size_t(kernels::decode_padded(s.value_dim)),
+                       own = std::int64_t(sizeof(T)) * (s.num_queries * s.group() * s.query_dim + s.value_dim);
+    return parts * rows * each + num_threads() * own;
+  };
+  return dtype == DType::float64 ? bytes(double{}) : bytes(float{});
+}
+
 bool decode_forward(const AttendInputs& in, const AttendOutputs& out, const AttendOptions& o) {
   if (in.query.shape.rank() == 4 && in.query.shape[2] > kernels::kDecodeRows) return false;
   const AttendShape s = shape_of("attend_forward", in.query, in.key, in.value);

@@ -33,6 +33,8 @@ Range range_of(const AnyMask&, const AttendShape&, int batch, int query, int off
 
 /// True if a call with these extents and options is decoding: run_decode then serves out and lse.
 bool decodes(const AttendShape&, const AttendOptions&);
+/// Bytes that such a call needs beside its arrays: what every range of keys found, [parts][rows][Dv] and more.
+std::int64_t decode_bytes(const AttendShape&, DType);
 /// Writes out and lse of a call that is decoding; false, and nothing done, if it is not or has mistakes in its views.
 bool decode_forward(const AttendInputs&, const AttendOutputs&, const AttendOptions&);
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "attention/call.hpp"
+#include "attention/decode.hpp"
 #include "attention/plain_half.hpp"
 #include "attune/base/cpu.hpp"
 #include "attune/base/error.hpp"
@@ -12,8 +13,10 @@
 
 namespace attune {
 
-Explanation explain(const AttendShape& s, DType dtype, const AttendOptions& o) {
-  engine::check_options("explain", s, o);
+namespace {
+
+/// As if no call were decoding.
+Explanation explain_tiles(const AttendShape& s, DType dtype, const AttendOptions& o) {
   Explanation e;
   e.target = std::string(name_of(cpu_target()));
   const bool half = dtype == DType::bfloat16 || dtype == DType::float16;
@@ -84,6 +87,22 @@ Explanation explain(const AttendShape& s, DType dtype, const AttendOptions& o) {
   e.backward_bytes +=
       element * (mapped * key_rows + p.slot_size() * s.batch_size * s.num_heads +
                  threads * (tile * (2 + saved) + 3 * block + (mapped ? std::int64_t(s.num_keys) * key_width : 0)));
+  return e;
+}
+
+}  // namespace
+
+Explanation explain(const AttendShape& s, DType dtype, const AttendOptions& o) {
+  engine::check_options("explain", s, o);
+  Explanation e = explain_tiles(s, dtype, o);
+  if (!engine::decodes(s, o)) return e;
+  e.target = std::string(name_of(cpu_target()));
+  e.tile_queries = s.num_queries * s.group();
+  e.tile_keys = int(kernels::kDecodeSplit);
+  e.forward_bytes = engine::decode_bytes(s, dtype);
+  e.why =
+      "decoding: few queries against many keys, which are read once, as they are stored; statistics and entropy take "
+      "a second pass";
   return e;
 }
 

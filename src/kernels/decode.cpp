@@ -4,13 +4,15 @@
 // are. Logits of a step come before the values of the step before, so that the softmax's chain of latencies runs beside
 // products. Lanes run along the head's width, which is how keys and values lie.
 //
-// The ladder, 32 query heads over 8 x 8192 keys of 128 in float32, one core, share of what the best reader reads:
-//   one query head at a time, logits of 64 keys, then values              0.20  keys are read four times
-//   four heads of a key head share what is loaded                         0.40  one half of a chunk waits for memory
-//   values prefetched into L2 during logits, keys during values           0.62  into L1 it would be 0.36: too few slots
-//   four streams instead of one                                           0.76
-//   8 keys a step instead of 64                                           0.85  both streams flow at all times
-//   logits of a step before the values of the last one                    0.90
+// The ladder: 32 query heads over 8 x 8192 keys of 128 in float32, one core of a Zen 4 server, huge pages, as a share
+// of what the same core reads from memory (30 GB/s). The first five are a prototype for this one shape.
+//   four heads of a key head share what is loaded; logits of 64 keys, then values      0.39  each half waits for memory
+//   the other half is prefetched meanwhile, into L2                                    0.53  into L1 0.32: too few
+//   slots four streams instead of one                                                        0.67 8 keys a step instead
+//   of 64: both halves flow at all times                         0.86 the prefetch again, now of the next step 0.91 any
+//   width, any stored type, blocks                                                 0.67 logits of a step before the
+//   values of the last one                                 0.77 keys asked for two steps ahead instead of one, four
+//   vectors of logits a turn       0.84
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/decode.cpp"
 #include "kernels/decode.hpp"
@@ -161,12 +163,16 @@ HWY_INLINE void dot_four(const T* const* query, const S* const* key, const S* co
       }
     };
     int c = 0;
-    for (; c + kL <= dim; c += kL) {
-      if (kL >= kLine || c % kLine == 0) {
-        ATTUNE_UNROLL for (int i = 0; i < 4; ++i) __builtin_prefetch(ahead[i] + c, 0, 2);  // into L2
+    const auto whole = [&](int at) HWY_ATTR {
+      if (kL >= kLine || at % kLine == 0) {
+        ATTUNE_UNROLL for (int i = 0; i < 4; ++i) __builtin_prefetch(ahead[i] + at, 0, 2);  // into L2
       }
-      add([](const S* p) HWY_ATTR { return widen<T>(p); }, [](const T* p) HWY_ATTR { return load(p); }, c);
+      add([](const S* p) HWY_ATTR { return widen<T>(p); }, [](const T* p) HWY_ATTR { return load(p); }, at);
+    };
+    for (; c + 4 * kL <= dim; c += 4 * kL) {
+      ATTUNE_UNROLL for (int u = 0; u < 4; ++u) whole(c + u * kL);
     }
+    for (; c + kL <= dim; c += kL) whole(c);
     if (c < dim) {
       add([&](const S* p) HWY_ATTR { return widen_first<T>(p, dim - c); },
           [&](const T* p) HWY_ATTR { return load_first(p, dim - c); }, c);
@@ -240,16 +246,15 @@ HWY_INLINE void decode_range(const Decode<T>& in, DecodeRow<T>* const* row, std:
   int now = 0, pending = 0;  // which half of the double buffers; keys whose values are still to be added
   // Adds the values of the last step.
   const auto add_pending = [&]() HWY_ATTR {
+    const std::ptrdiff_t far = 2 * kStep * key_step;  // the next step's keys would come too late: they are used at once
     const S* const* value = values[now];
     const T* weight = weights[now];
     constexpr int kMost = kRows == 1 ? 8 : kRegisters == 32 ? 4 : 2;
     int c = 0;
     for (; c + kMost * kL <= in.value_dim; c += kMost * kL)
-      add_values<kRows, kMost, false>(out, value, key, key_step * kStep, pending, weight, c, 0);
-    for (; c + kL <= in.value_dim; c += kL)
-      add_values<kRows, 1, false>(out, value, key, key_step * kStep, pending, weight, c, 0);
-    if (c < in.value_dim)
-      add_values<kRows, 1, true>(out, value, key, key_step * kStep, pending, weight, c, in.value_dim - c);
+      add_values<kRows, kMost, false>(out, value, key, far, pending, weight, c, 0);
+    for (; c + kL <= in.value_dim; c += kL) add_values<kRows, 1, false>(out, value, key, far, pending, weight, c, 0);
+    if (c < in.value_dim) add_values<kRows, 1, true>(out, value, key, far, pending, weight, c, in.value_dim - c);
   };
   // One step: `keys` of kKeys keys; the others repeat a key and get no weight.
   const auto step = [&](int keys) HWY_ATTR {
