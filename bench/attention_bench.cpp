@@ -49,7 +49,7 @@ void add_variants(bench::Bench& rows) {
 }
 
 void add_types(bench::Bench& rows) {
-  const bool has_bf16 = cpu_info().avx512_bf16 && cpu_target() == CpuTarget::avx512;
+  const bool has_bf16 = cpu_uses_bf16();
   for (char name : {'A', 'D', 'E'}) {
     add_both(rows, bench::problem(name), {},
              {.dtype = DType::bfloat16, .ceiling = has_bf16 ? Ceiling::fma_bf16 : Ceiling::fma_f32});
