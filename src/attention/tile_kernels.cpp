@@ -42,6 +42,12 @@ ATTUNE_TILE_KERNELS(float)
 ATTUNE_TILE_KERNELS(double)
 #undef ATTUNE_TILE_KERNELS
 
+void sigmoid_forward(const Tile<float>& x, float bias) {
+  kernels::sigmoid_forward(x.data, x.stride, x.area.keys, x.area.queries, bias);
+}
+void sigmoid_backward(const Tile<float>& x, const Tile<float>& dp, float bias) {
+  kernels::sigmoid_backward(x.data, dp.data, x.stride, x.area.keys, x.area.queries, bias);
+}
 void soft_cap(const Tile<float>& x, float cap, const Tile<float>* slope) {
   kernels::soft_cap(x.data, x.stride, x.area.keys, x.area.queries, cap, slope ? slope->data : nullptr);
 }

@@ -13,6 +13,11 @@ void subtract_distance(double* x, std::ptrdiff_t stride, int keys, int queries, 
 /// difference's cancellation. An element's bits depend on itself alone. Relative error of tanh at most 4e-7.
 void soft_cap(float* x, std::ptrdiff_t stride, int keys, int queries, float cap, float* slope);
 
+/// x = p = 1 / (1 + e^-(x + bias)).
+void sigmoid_forward(float* x, std::ptrdiff_t stride, int keys, int queries, float bias);
+/// The same, and dp = p (1 - p) dp.
+void sigmoid_backward(float* x, float* dp, std::ptrdiff_t stride, int keys, int queries, float bias);
+
 /// x *= y.
 void multiply_tile(float* x, const float* y, std::ptrdiff_t stride, int keys, int queries);
 void multiply_tile(double* x, const double* y, std::ptrdiff_t stride, int keys, int queries);

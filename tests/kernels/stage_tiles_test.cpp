@@ -123,6 +123,26 @@ TEST(SoftCapTile, NearTanhEverywhereAndIndependentOfNeighbours) {
   }
 }
 
+TEST(SigmoidTile, IsItsFormula) {
+  for (const auto [keys, queries] : kExtents) {
+    std::vector<float> x = around_zero<float>(std::size_t(queries * keys), 30, 9);
+    x[0] = -std::numeric_limits<float>::infinity();
+    const std::vector<float> d = around_zero<float>(x.size(), 2, 10);
+    std::vector<float> p = x, q = x, dx = d;
+    sigmoid_forward(p.data(), queries, keys, queries, -2);
+    sigmoid_backward(q.data(), dx.data(), queries, keys, queries, -2);
+    EXPECT_EQ(p[0], 0.f) << "hidden";
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const Real want = 1 / (1 + std::exp(2 - Real(x[i])));
+      // x - 2 is rounded before it becomes an exponent.
+      const double bound = (4 + std::abs(std::max(double(x[i]), -40.0))) * kEps<float> * double(want);
+      EXPECT_NEAR(double(p[i]), double(want), bound);
+      EXPECT_EQ(q[i], p[i]);
+      EXPECT_NEAR(double(dx[i]), double(want * (1 - want) * d[i]), 2 * bound);
+    }
+  }
+}
+
 /// One tile of the additive score; `wild` makes one query and one key too large for exponentials.
 template <class T>
 struct Additive {

@@ -123,6 +123,8 @@ void multiply(const Tile<float>& x, const Tile<float>& y);
 void add_transposed(const float* rows, std::ptrdiff_t stride, const Tile<float>& x);
 void add_transposed(const Tile<float>& x, float* rows, std::ptrdiff_t stride);
 void soft_cap(const Tile<float>& x, float cap, const Tile<float>* slope);
+void sigmoid_forward(const Tile<float>& x, float bias);
+void sigmoid_backward(const Tile<float>& x, const Tile<float>& dp, float bias);
 void add_product(int m, int n, int k, const double* a, std::ptrdiff_t am, std::ptrdiff_t ak, const double* b,
                  std::ptrdiff_t bk, double* c, std::ptrdiff_t cm);
 void product(int m, int n, int k, const double* a, std::ptrdiff_t am, std::ptrdiff_t ak, const double* b,

@@ -15,7 +15,10 @@ struct Sigmoid {
   template <class T>
   void forward(Tile<T>& x, Rows<T>& r, Call<T>& call) const {
     const T bias = *call.parameter[0].value;
-    each(x, [=](T& s, int, int) { s = prob(s, bias); });
+    if constexpr (std::is_same_v<T, float>)
+      detail::sigmoid_forward(x, bias);
+    else
+      each(x, [=](T& s, int, int) { s = prob(s, bias); });
     for (int i = 0; i < r.queries; ++i) r.factor[i] = T(1);
   }
   template <class T>
@@ -29,11 +32,15 @@ struct Sigmoid {
   template <class T>
   void backward(Tile<T>& x, Tile<T>& dp, Rows<T>&, Call<T>& call) const {
     const T bias = *call.parameter[0].value;
-    each(x, dp, [=](T& s, T& d) {
-      const T p = prob(s, bias);
-      s = p;
-      d = p * (T(1) - p) * d;
-    });
+    if constexpr (std::is_same_v<T, float>) {
+      detail::sigmoid_backward(x, dp, bias);
+    } else {
+      each(x, dp, [=](T& s, T& d) {
+        const T p = prob(s, bias);
+        s = p;
+        d = p * (T(1) - p) * d;
+      });
+    }
     *call.parameter[0].grad += sum_each(dp, [](T& d, int, int) { return d; });
   }
 
