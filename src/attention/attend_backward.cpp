@@ -296,8 +296,7 @@ template <class T>
 void backward(const Problem<T>& problem, const BackwardInputs<T>& inputs, const BackwardResult<T>& result) {
   const kernels::FlushDenormals caller;
   Problem<T> p = problem;
-  // Two tiles are at work here, logits and their gradients: half as tall, both fit into the first-level cache.
-  p.tile_keys = std::min(p.tile_keys, 64);
+  p.tile_keys = std::min(p.tile_keys, kBackwardTileKeys);
   const AttendShape& s = p.shape;
   // A parameter whose gradient nobody wants still needs a place to be thrown away.
   std::vector<std::vector<T>> unwanted;

@@ -28,6 +28,8 @@ Explanation explain_tiles(const AttendShape& s, DType dtype, const AttendOptions
     e.tile_queries =
         pairs ? kernels::kBf16BlockQueries : kernels::forward_plan<float>(s.key_dim, s.value_dim, false).queries;
     e.tile_keys = pairs ? kernels::kBf16TileKeys : kernels::forward_plan<float>(s.key_dim, s.value_dim, false).keys;
+    e.backward_tile_keys =
+        pairs ? kernels::kBf16BackwardTileKeys : kernels::backward_plan<float>(s.key_dim, s.value_dim, false).keys;
     e.forward_bytes = engine::half_forward_bytes(s, pairs);
     e.backward_bytes = engine::half_backward_bytes(s, pairs);
     e.why = pairs ? "as for float32, on bfloat16 as it lies, multiplied in pairs and summed in float32"
@@ -47,7 +49,7 @@ Explanation explain_tiles(const AttendShape& s, DType dtype, const AttendOptions
   const std::string obstacle = engine::why_not_plain(o);
   if (obstacle.empty()) {
     e.path = "plain";
-    e.why = "scaled dot, softmax, full or causal, padding at most: one fused kernel without any stage call";
+    e.why = "scaled dot, softmax, no mask but causal, windows and padding: one fused kernel without any stage call";
     if (half) e.why += "; float32 copies of the inputs, since " + engine::why_not_half(s, o);
     const bool causal = o.mask.name() == "causal" || o.mask.name() == "both";
     auto plan = [&](auto t) {
@@ -55,6 +57,7 @@ Explanation explain_tiles(const AttendShape& s, DType dtype, const AttendOptions
       const kernels::TilePlan tile = kernels::forward_plan<T>(s.key_dim, s.value_dim, causal);
       e.tile_queries = tile.queries;
       e.tile_keys = tile.keys;
+      e.backward_tile_keys = kernels::backward_plan<T>(s.key_dim, s.value_dim, causal).keys;
       e.forward_bytes += threads * std::int64_t(kernels::plain_forward_workspace<T>(s.key_dim, s.value_dim));
       e.backward_bytes +=
           threads * std::int64_t(kernels::plain_backward_workspace<T>(s.num_queries, s.key_dim, s.value_dim));
@@ -70,6 +73,7 @@ Explanation explain_tiles(const AttendShape& s, DType dtype, const AttendOptions
   const auto p = engine::make_problem<float>(s, o);
   e.tile_queries = p.tile_queries;
   e.tile_keys = p.tile_keys;
+  e.backward_tile_keys = std::min(p.tile_keys, engine::kBackwardTileKeys);
   std::int64_t mapped = 0, saved = 0;
   int key_width = s.key_dim, query_width = s.query_dim;
   if (p.position.stage) {
@@ -79,14 +83,16 @@ Explanation explain_tiles(const AttendShape& s, DType dtype, const AttendOptions
   if (const int w = p.score.stage->width(Side::key, key_width)) mapped += w, key_width = w;
   if (const int w = p.score.stage->width(Side::query, query_width)) query_width = w;
   for (const auto& b : p.bias) saved += b.stage->saves();
-  const std::int64_t tile = std::int64_t(p.tile_keys) * kLanes;
+  const std::int64_t tile = std::int64_t(e.tile_keys) * kLanes,
+                     backward_tile = std::int64_t(e.backward_tile_keys) * kLanes;
   const bool whole = p.normalizer.stage->walk() == Walk::whole_rows;
   const std::int64_t block = std::int64_t(kLanes) * (2 * query_width + s.value_dim + 10);
   e.forward_bytes +=
       element * (mapped * key_rows + threads * (tile + block + (whole ? std::int64_t(s.num_keys) * kLanes : 0)));
   e.backward_bytes +=
-      element * (mapped * key_rows + p.slot_size() * s.batch_size * s.num_heads +
-                 threads * (tile * (2 + saved) + 3 * block + (mapped ? std::int64_t(s.num_keys) * key_width : 0)));
+      element *
+      (mapped * key_rows + p.slot_size() * s.batch_size * s.num_heads +
+       threads * (backward_tile * (2 + saved) + 3 * block + (mapped ? std::int64_t(s.num_keys) * key_width : 0)));
   return e;
 }
 
@@ -108,9 +114,10 @@ Explanation explain(const AttendShape& s, DType dtype, const AttendOptions& o) {
 
 std::string Explanation::text() const {
   return fmt::format(
-      "path      {}\ntarget    {}\ntile      {} queries x {} keys\nforward   {} extra bytes\nbackward  {} extra "
+      "path      {}\ntarget    {}\ntile      {} queries x {} keys, {} backward\nforward   {} extra bytes\nbackward  {} "
+      "extra "
       "bytes\nwhy       {}\n",
-      path, target, tile_queries, tile_keys, forward_bytes, backward_bytes, why);
+      path, target, tile_queries, tile_keys, backward_tile_keys, forward_bytes, backward_bytes, why);
 }
 
 }  // namespace attune

@@ -53,6 +53,10 @@ struct Bound {
   std::vector<BoundArray<T>> arrays;
 };
 
+/// Keys of a backward tile at most: two tiles are at work there, logits and their gradients, and both fit into the
+/// first-level cache.
+constexpr int kBackwardTileKeys = 64;
+
 template <class T>
 struct Problem {
   AttendShape shape;

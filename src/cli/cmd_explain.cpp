@@ -81,6 +81,7 @@ void explain_call(const ExplainArguments& a) {
               {"threads", num_threads()},
               {"tile_queries", e.tile_queries},
               {"tile_keys", e.tile_keys},
+              {"backward_tile_keys", e.backward_tile_keys},
               {"forward_bytes", e.forward_bytes},
               {"backward_bytes", e.backward_bytes},
               {"why", e.why}});

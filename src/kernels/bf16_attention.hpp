@@ -66,6 +66,8 @@ struct Bf16Backward {
 constexpr int kBf16BlockQueries = 64;
 /// Keys of a tile of the forward: with 64 the rescaling of out costs 5 %, more than 256 gain nothing.
 constexpr int kBf16TileKeys = 256;
+/// Keys of a tile of the backward.
+constexpr int kBf16BackwardTileKeys = 128;
 
 /// True if this process may use the instruction and the kernels take these extents.
 bool bf16_attention_fits(int head_dim, int value_dim, float scale);

@@ -23,8 +23,8 @@ ATTUNE_BF16_BEGIN
 namespace attune::kernels::bf16 {
 namespace {
 
-constexpr int kBlock = 128;      // queries
-constexpr int kTileKeys = 128;   // a multiple of kLanes, as kSuperKeys
+constexpr int kBlock = 128;                       // queries
+constexpr int kTileKeys = kBf16BackwardTileKeys;  // a multiple of kLanes, as kSuperKeys
 constexpr int kSuperKeys = 512;  // whose rows and gradients stay in the second-level cache while all queries pass
 
 /// One block of queries of one head; `width` is their number, rounded up to whole vectors.

@@ -153,7 +153,7 @@ void attend_map(const AttendInputs&, ConstView lse, View map, const MapOptions& 
 struct Explanation {
   std::string path;    // "plain" or "stages"
   std::string target;  // instruction set
-  int tile_queries = 0, tile_keys = 0;
+  int tile_queries = 0, tile_keys = 0, backward_tile_keys = 0;
   std::int64_t forward_bytes = 0, backward_bytes = 0;  // extra memory with the present number of threads
   std::string why;                                     // why this path and not the other
   std::string text() const;                            // all of it, a line each
