@@ -175,6 +175,11 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
       const Place next = place(likely);
       call.next_query = p.query.matrix(next.batch, next.head, next.query, 1, 1).data;
       call.next_queries = std::min(block, s.num_queries - next.query);
+      if (const int next_kv = next.head / s.group(); next_kv != kv || next.batch != b) {
+        call.next_key = p.key.matrix(next.batch, next_kv, 0, 1, 1).data;
+        call.next_value = p.value.matrix(next.batch, next_kv, 0, 1, 1).data;
+        call.next_keys = mask.visible_keys(s, next.batch);
+      }
     }
     if (wanted) {
       const std::ptrdiff_t row = (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries + q;
@@ -225,6 +230,9 @@ void plain_backward(const Problem<T>& p, const AttendOptions& o, const BackwardI
       const int next_head = int(next % s.num_kv_heads) * s.group(), next_batch = int(next / s.num_kv_heads);
       call.next_query = p.query.matrix(next_batch, next_head, 0, 1, 1).data;
       call.next_dout = in.dout.matrix(next_batch, next_head, 0, 1, 1).data;
+      call.next_out = in.out.matrix(next_batch, next_head, 0, 1, 1).data;
+      call.next_key = p.key.matrix(next_batch, int(next % s.num_kv_heads), 0, 1, 1).data;
+      call.next_value = p.value.matrix(next_batch, int(next % s.num_kv_heads), 0, 1, 1).data;
     }
     kernels::plain_backward(call, workspace(bytes));
   });

@@ -46,9 +46,9 @@ struct PlainForward {
   int position = 0;  // causal: row i sees key j iff j <= position + i; may be negative
   int span = 0;      // and, where span > 0, iff j > position + i - span: a window
   PlainDropout dropout;
-  // The queries of the likely next call, with the same strides: fetched meanwhile. May be null.
-  const T* next_query = nullptr;
-  int next_queries = 0;
+  // What the likely next call reads and this one does not, with the same strides: fetched meanwhile. May be null.
+  const T *next_query = nullptr, *next_key = nullptr, *next_value = nullptr;
+  int next_queries = 0, next_keys = 0;
 };
 
 /// One (batch, key head): all its query heads, whole sequences. Gradients are added to (+=); null is not computed.
@@ -76,9 +76,10 @@ struct PlainBackward {
   int group = 1, num_queries = 0, num_keys = 0, head_dim = 0, value_dim = 0;
   T scale = 1;
   bool causal = false;
-  int position = 0, span = 0;                           // as in PlainForward, of row 0 of every head
-  PlainDropout dropout;                                 // of the first head and row
-  const T *next_query = nullptr, *next_dout = nullptr;  // of the likely next call, fetched meanwhile; may be null
+  int position = 0, span = 0;  // as in PlainForward, of row 0 of every head
+  PlainDropout dropout;        // of the first head and row
+  // Of the likely next call, fetched meanwhile; may be null.
+  const T *next_query = nullptr, *next_dout = nullptr, *next_key = nullptr, *next_value = nullptr, *next_out = nullptr;
 };
 
 /// Most queries that one call of plain_forward takes; whole blocks run fastest. Depends on the target and the widths.

@@ -88,15 +88,15 @@ HWY_INLINE void drop_again(const BackwardBlock<T>& b, T* x, int key, int first, 
 /// Recomputes S and dP of keys first .. last-1 of the tile at `key`, for the queries lane .. end-1.
 template <class T>
 HWY_INLINE void logits_and_dprobs(const BackwardBlock<T>& b, int key, int first, int last, int lane, int end,
-                                  Upcoming* next_query = nullptr, Upcoming* next_dout = nullptr) {
+                                  Upcoming* ahead) {
   const PlainBackward<T>& in = b.in;
   const std::ptrdiff_t row = std::ptrdiff_t(first) * b.width + lane;
-  product_into<Into::overwrite>(last - first, end - lane, in.head_dim, in.key + (key + first) * in.key_stride,
-                                in.key_stride, 1, b.queries_t + lane, b.width, b.probs + row, b.width,
-                                static_cast<T*>(nullptr), next_query);
-  product_into<Into::overwrite>(last - first, end - lane, in.value_dim, in.value + (key + first) * in.value_stride,
-                                in.value_stride, 1, b.dout_t + lane, b.width, b.dlogits + row, b.width,
-                                static_cast<T*>(nullptr), next_dout);
+  product_into<Into::overwrite, true>(last - first, end - lane, in.head_dim, in.key + (key + first) * in.key_stride,
+                                      in.key_stride, 1, b.queries_t + lane, b.width, b.probs + row, b.width,
+                                      static_cast<T*>(nullptr), ahead);
+  product_into<Into::overwrite, true>(last - first, end - lane, in.value_dim,
+                                      in.value + (key + first) * in.value_stride, in.value_stride, 1, b.dout_t + lane,
+                                      b.width, b.dlogits + row, b.width, static_cast<T*>(nullptr), ahead);
   drop_again(b, b.dlogits, key, first, last, lane, end);
 }
 
@@ -149,7 +149,7 @@ HWY_NOINLINE void add_visible_gradients(const BackwardBlock<T>& b, int key, int 
 /// Keys at an edge of what is visible: key j is seen by the queries from j - position on, `span` of them where there is
 /// a window.
 template <class T>
-HWY_INLINE void partial_tile(const BackwardBlock<T>& b, int key, int keys) {
+HWY_INLINE void partial_tile(const BackwardBlock<T>& b, int key, int keys, Upcoming* ahead) {
   const PlainBackward<T>& in = b.in;
   const int from = key - b.position, first = strip_lane(from);
   const int last = std::min(b.queries, strip_end(from + keys - 1, in.span, b.width));
@@ -162,7 +162,7 @@ HWY_INLINE void partial_tile(const BackwardBlock<T>& b, int key, int keys) {
     const int j1 = std::min(keys, j0 + kStrip);
     const int lane = strip_lane(from + j0), end = strip_end(from + j1 - 1, in.span, b.width);
     if (lane >= end) continue;
-    logits_and_dprobs(b, key, j0, j1, lane, end);
+    logits_and_dprobs(b, key, j0, j1, lane, end, ahead);
     differentiate_visible(b, j0, j1, from, lane, end);
     drop_again(b, b.probs, key, j0, j1, lane, end);
     if (finite) add_key_gradients(b, key, j0, j1, lane, std::min(end, b.queries));
@@ -242,22 +242,33 @@ HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* wo
         const bool more = q + plan.queries < in.num_queries;
         const std::int64_t rows = more ? std::min<std::int64_t>(plan.queries, in.num_queries - q - plan.queries)
                                        : std::min(plan.queries, in.num_queries);
-        Upcoming next_query = Upcoming::of(more ? b.query + plan.queries * in.query_stride : in.next_query,
-                                           in.query_stride, int(rows), in.head_dim);
-        Upcoming next_dout = Upcoming::of(more ? b.dout + plan.queries * in.dout_stride : in.next_dout, in.dout_stride,
-                                          int(rows), in.value_dim);
+        Upcoming ahead;
+        ahead.add(more ? b.query + plan.queries * in.query_stride : in.next_query, in.query_stride, int(rows),
+                  in.head_dim);
+        ahead.add(more ? b.dout + plan.queries * in.dout_stride : in.next_dout, in.dout_stride, int(rows),
+                  in.value_dim);
+        if (!more && super_end == in.num_keys && head + 1 == in.group) {
+          const int first_keys = std::min(in.num_keys, plan.keys);
+          ahead.add(in.next_key, in.key_stride, first_keys, in.head_dim);
+          ahead.add(in.next_value, in.value_stride, first_keys, in.value_dim);
+          ahead.add(in.next_out, in.out_stride, int(rows), in.value_dim);
+        }
+        const int full = visible.full_end - full_begin;
+        ahead.spread(2 * (std::max(0, full) / block_rows(kMaxVectors)) +
+                     4 * ((visible.end - visible.full_end) / kStrip));
         int key = begin;
-        for (; key < full_begin; key += plan.keys) partial_tile(b, key, std::min(plan.keys, full_begin - key));
+        for (; key < full_begin; key += plan.keys) partial_tile(b, key, std::min(plan.keys, full_begin - key), nullptr);
         for (key = full_begin; key < visible.full_end;) {
           const int keys = std::min(plan.keys, visible.full_end - key);
-          logits_and_dprobs(b, key, 0, keys, 0, b.width, &next_query, &next_dout);
+          logits_and_dprobs(b, key, 0, keys, 0, b.width, &ahead);
           for (int c = 0; c < b.width; c += kLaneCount<T>) differentiate(b, 0, keys, c);
           drop_again(b, b.probs, key, 0, keys, 0, b.width);
           add_key_gradients(b, key, 0, keys, 0, b.queries);
           add_query_gradients(b, key, 0, keys, 0, b.queries);
           key += keys;
         }
-        for (; key < visible.end; key += plan.keys) partial_tile(b, key, std::min(plan.keys, visible.end - key));
+        for (; key < visible.end; key += plan.keys)
+          partial_tile(b, key, std::min(plan.keys, visible.end - key), &ahead);
       }
     }
   }

@@ -93,7 +93,6 @@ HWY_INLINE void exponentiate(const ForwardBlock<T>& b, T* x, int keys, int first
   constexpr int kL = kLaneCount<T>;
   int c = first;
   if (b.first) {
-    for (; c + 2 * kL <= last; c += 2 * kL) exponentiate_columns<2, true>(b, x, keys, c);
     for (; c < last; c += kL) exponentiate_columns<1, true>(b, x, keys, c);
   } else {
     for (; c + 4 * kL <= last; c += 4 * kL) exponentiate_columns<4, false>(b, x, keys, c);
@@ -108,30 +107,30 @@ HWY_INLINE void drop_weights(const ForwardBlock<T>& b, T* x, int key, int keys, 
     drop_tile(x + first, b.width, b.dropped, b.in.dropout.query + first, last - first, key, keys);
 }
 
-/// Keys that every query of the block sees. ahead: what to fetch during the first and during the second product.
+/// Keys that every query of the block sees. ahead: what to fetch meanwhile; may be null.
 template <class T>
-HWY_INLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool first, Upcoming ahead0, Upcoming ahead1) {
+HWY_INLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool first, Upcoming* ahead) {
   const PlainForward<T>& in = b.in;
   const T* k = in.key + key * in.key_stride;
   const T* v = in.value + key * in.value_stride;
   std::copy(b.maximum, b.maximum + b.width, b.next);
-  product_into<Into::maximum>(keys, b.width, in.head_dim, k, in.key_stride, 1, b.queries, b.width, b.weights, b.width,
-                              b.next, &ahead0);
+  product_into<Into::maximum, true>(keys, b.width, in.head_dim, k, in.key_stride, 1, b.queries, b.width, b.weights,
+                                    b.width, b.next, ahead);
   exponentiate(b, b.weights, keys, 0, b.width);
   drop_weights(b, b.weights, key, keys, 0, b.width);
   if (first) {
-    product_into<Into::overwrite>(in.value_dim, b.width, keys, v, 1, in.value_stride, b.weights, b.width, b.out,
-                                  b.width, static_cast<T*>(nullptr), &ahead1);
+    product_into<Into::overwrite, true>(in.value_dim, b.width, keys, v, 1, in.value_stride, b.weights, b.width, b.out,
+                                        b.width, static_cast<T*>(nullptr), ahead);
   } else {
-    product_into<Into::rescale>(in.value_dim, b.width, keys, v, 1, in.value_stride, b.weights, b.width, b.out, b.width,
-                                b.factor, &ahead1);
+    product_into<Into::rescale, true>(in.value_dim, b.width, keys, v, 1, in.value_stride, b.weights, b.width, b.out,
+                                      b.width, b.factor, ahead);
   }
 }
 
 /// Keys at an edge of what is visible, seen by some queries. Hidden logits become -inf before the maximum is taken; if
 /// a value is not finite, the second product runs pair by pair over what is visible.
 template <class T>
-HWY_INLINE void partial_tile(const ForwardBlock<T>& b, int key, int keys) {
+HWY_INLINE void partial_tile(const ForwardBlock<T>& b, int key, int keys, Upcoming* ahead) {
   constexpr int kL = kLaneCount<T>;
   const PlainForward<T>& in = b.in;
   const T* k = in.key + key * in.key_stride;
@@ -146,8 +145,8 @@ HWY_INLINE void partial_tile(const ForwardBlock<T>& b, int key, int keys) {
     const int lane = strip_lane(from + j0), lane_end = strip_end(from + j1 - 1, in.span, b.width);
     if (lane >= lane_end) continue;
     T* x = b.weights + std::ptrdiff_t(j0) * b.width;
-    product_into<Into::overwrite>(j1 - j0, lane_end - lane, in.head_dim, k + j0 * in.key_stride, in.key_stride, 1,
-                                  b.queries + lane, b.width, x + lane, b.width);
+    product_into<Into::overwrite, true>(j1 - j0, lane_end - lane, in.head_dim, k + j0 * in.key_stride, in.key_stride, 1,
+                                        b.queries + lane, b.width, x + lane, b.width, static_cast<T*>(nullptr), ahead);
     for (int c = lane; c < lane_end; c += kL) {
       Vec<T> top = load(b.next + c);
       const bool all = all_see<T>(c, from + j0, from + j1 - 1, in.span);
@@ -173,8 +172,8 @@ HWY_INLINE void partial_tile(const ForwardBlock<T>& b, int key, int keys) {
     exponentiate(b, x, seen, lane, last);
     drop_weights(b, x, key + j0, seen, lane, last);
     if (finite) {
-      product_into<Into::rescale>(in.value_dim, last - lane, seen, v + j0 * in.value_stride, 1, in.value_stride,
-                                  x + lane, b.width, b.out + lane, b.width, b.factor + lane);
+      product_into<Into::rescale, true>(in.value_dim, last - lane, seen, v + j0 * in.value_stride, 1, in.value_stride,
+                                        x + lane, b.width, b.out + lane, b.width, b.factor + lane, ahead);
       continue;
     }
     for (int d = 0; d < in.value_dim; ++d) {
@@ -220,16 +219,23 @@ HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* work
   const bool fresh = visible.full_begin == visible.begin && visible.full_begin < visible.full_end;
   if (!fresh) std::fill(b.out, b.out + std::ptrdiff_t(in.value_dim) * width, T(0));
   for (int key = visible.begin; key < visible.full_begin; key += plan.keys)
-    partial_tile(b, key, std::min(plan.keys, visible.full_begin - key));
-  const Upcoming out = Upcoming::of(in.out, in.out_stride, in.queries, in.value_dim);
-  const Upcoming next = Upcoming::of(in.next_query, in.query_stride, in.next_queries, in.head_dim);
+    partial_tile(b, key, std::min(plan.keys, visible.full_begin - key), nullptr);
+  // What this call writes and what the next one reads, during the last tile and those of the diagonal.
+  Upcoming ahead;
+  ahead.add(in.out, in.out_stride, in.queries, in.value_dim);
+  ahead.add(in.next_query, in.query_stride, in.next_queries, in.head_dim);
+  ahead.add(in.next_key, in.key_stride, std::min(in.next_keys, plan.keys), in.head_dim);
+  ahead.add(in.next_value, in.value_stride, std::min(in.next_keys, plan.keys), in.value_dim);
+  const int inner = visible.full_end - visible.full_begin, edge = visible.end - visible.full_end;
+  const int last_keys = inner > 0 ? (inner - 1) % plan.keys + 1 : 0;
+  ahead.spread((last_keys + (inner > 0 ? in.value_dim : 0)) / block_rows(kMaxVectors) +
+               edge / kStrip * (2 + in.value_dim / block_rows(1)));
   for (int key = visible.full_begin; key < visible.full_end; key += plan.keys) {
     const bool first = fresh && key == visible.full_begin, last = key + plan.keys >= visible.full_end;
-    full_tile(b, key, std::min(plan.keys, visible.full_end - key), first, last ? out : Upcoming(),
-              last ? next : Upcoming());
+    full_tile(b, key, std::min(plan.keys, visible.full_end - key), first, last ? &ahead : nullptr);
   }
   for (int key = visible.full_end; key < visible.end; key += plan.keys)
-    partial_tile(b, key, std::min(plan.keys, visible.end - key));
+    partial_tile(b, key, std::min(plan.keys, visible.end - key), &ahead);
 
   // Rows that see no key, at the front and at the back, have sum 0: their out 0 and lse -inf are chosen by position,
   // not computed.

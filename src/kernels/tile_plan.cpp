@@ -30,7 +30,7 @@ TilePlan backward_plan(int head_dim, int value_dim, bool causal) {
   (void)causal;
   TilePlan plan{.queries = 64, .keys = 64};
   // The second-level cache holds the rows of keys and values and of their gradients. Larger super-blocks transpose
-  // queries and dout less often: at a width of 128 that took 3.5 % of the time with 256 keys and 0.9 % with 1024.
+  // queries and dout less often: at a width of 128 that takes 3.5 % of the time with 256 keys, 0.9 % with 1024.
   const std::int64_t row = std::int64_t(sizeof(T)) * 2 * (head_dim + value_dim);
   plan.super_keys = multiple(cpu_info().l2_bytes / row, plan.keys, 2 * plan.keys, 16 * plan.keys);
   return plan;
