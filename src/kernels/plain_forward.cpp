@@ -7,6 +7,8 @@
 //      and sums; O rescaled while its accumulator is loaded: 86 to 88 (64 to 68)
 //   2. whole vectors leave a transpose, the next queries and the rows of the output are fetched during the last
 //      products, and 2^x is guarded by a mask instead of a maximum: 2 more (5 to 7 more)
+//   3. the next head's keys and values are fetched too, all of it spread evenly over the blocks of those products:
+//      none (6 more)
 // What did not help: docs/decisions/0009-beside-the-products.md.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/plain_forward.cpp"
