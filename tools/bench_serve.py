@@ -168,7 +168,7 @@ def plain_of(entry: Entry, entries: list):
 
 def measure(entries: list, rounds: int, least_ms: float, threads: int) -> list:
     """Samples all entries round after round and returns the rows of the report."""
-    pause = 0.0 if threads == 1 else 0.01  # threads of another's pool may still spin
+    pause = 0.0 if threads == 1 else 0.1  # threads of another pool still spin for a while
     start = time.monotonic()
     for number in range(rounds):
         for entry in entries:

@@ -7,6 +7,10 @@ namespace attune::engine {
 
 /// Extents of a call from its views; checks ranks and the axes that must agree, not widths.
 AttendShape shape_of(const char* function, const ConstView& query, const ConstView& key, const ConstView& value);
+/// Whether v has this shape of rank 4 and this dtype, and a contiguous last axis.
+bool rows_fit(const ConstView& v, const Shape& shape, DType dtype);
+/// Whether v has this shape and dtype without gaps, or no memory at all.
+bool numbers_fit(const ConstView& v, const Shape& shape, DType dtype);
 /// Throws Error if options and shape disagree; asks every stage.
 void check_options(const char* function, const AttendShape&, const AttendOptions&);
 /// The position of query 0 among the keys, [B].

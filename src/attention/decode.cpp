@@ -133,20 +133,6 @@ kernels::Stored stored_as(DType dtype) {
   }
 }
 
-bool rows_fit(const ConstView& v, const Shape& shape, DType dtype) {
-  return v.shape == shape && v.dtype == dtype && (!v.empty() || shape.size() == 0) &&
-         (shape.back() <= 1 || v.strides[3] == 1);
-}
-bool numbers_fit(const ConstView& v, const Shape& shape, DType dtype) {
-  if (v.empty()) return true;
-  if (!(v.shape == shape) || v.dtype != dtype) return false;
-  const Strides want = contiguous_strides(shape);
-  for (int i = 0; i < shape.rank(); ++i) {
-    if (shape[i] > 1 && v.strides[std::size_t(i)] != want[std::size_t(i)]) return false;
-  }
-  return true;
-}
-
 }  // namespace
 
 void run_decode(const DecodeCall& call) {

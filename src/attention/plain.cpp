@@ -1,14 +1,12 @@
 // The plain path: scaled dot, softmax; full, causal or a window, with or without padding. No stage is called; the
 // kernels do whole blocks, and on request tell the moments of each row that statistics are made of.
 #include <algorithm>
-#include <memory>
-#include <new>
 
 #include "attention/call.hpp"
+#include "attention/plain_mask.hpp"
+#include "attention/workspace.hpp"
 #include "attune/attention/mask/both.hpp"
 #include "attune/attention/mask/causal.hpp"
-#include "attune/attention/mask/padding.hpp"
-#include "attune/attention/mask/window.hpp"
 #include "attune/attention/online_softmax.hpp"
 #include "attune/base/parallel.hpp"
 #include "kernels/denormals.hpp"
@@ -17,50 +15,7 @@
 namespace attune::engine {
 namespace {
 
-/// This thread's memory for kernels, kept between calls: 64-byte aligned, at least n bytes, contents undefined.
-std::byte* workspace(std::size_t n) {
-  struct Free {
-    void operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t(64)); }
-  };
-  thread_local std::unique_ptr<std::byte[], Free> memory;
-  thread_local std::size_t size = 0;
-  if (size < n) {
-    memory.reset();
-    size = 0;
-    memory.reset(static_cast<std::byte*>(::operator new[](n, std::align_val_t(64))));
-    size = n;
-  }
-  return memory.get();
-}
-
-/// What the plain path knows of masks: a window (causal is one without a left bound) and how many keys from the front
-/// are visible.
-struct PlainMask {
-  bool fits = true;
-  Window window;
-  const Padding* padding = nullptr;
-  int visible_keys(const AttendShape& s, int batch) const {
-    return padding ? padding->valid_keys[std::size_t(batch)] : s.num_keys;
-  }
-};
 int narrower(int a, int b) { return a < 0 ? b : b < 0 ? a : std::min(a, b); }
-
-PlainMask plain_mask(const AnyMask& mask) {
-  if (!mask) return {};
-  if (mask.as<Causal>()) return {.window = Causal::window};
-  if (const auto* padding = mask.as<Padding>()) return {.padding = padding};
-  // A window without bounds is left to the stages: it says nothing, except to tests that compare both paths.
-  if (const auto* window = mask.as<Window>())
-    return {.fits = window->left >= 0 || window->right >= 0, .window = *window};
-  if (const auto* both = mask.as<Both>()) {
-    const PlainMask a = plain_mask(both->a), b = plain_mask(both->b);
-    if (a.fits && b.fits && !(a.padding && b.padding)) {
-      return {.window = {narrower(a.window.left, b.window.left), narrower(a.window.right, b.window.right)},
-              .padding = a.padding ? a.padding : b.padding};
-    }
-  }
-  return {.fits = false};
-}
 
 /// The window as the kernels take it, for rows at p, p + 1, ...: row i sees key j iff p - left + i <= j <= p + right +
 /// i.
@@ -111,6 +66,23 @@ bool describe_rows(const Problem<T>& p, const PlainMask& mask, Moments<T>& m, co
 }
 
 }  // namespace
+
+PlainMask plain_mask(const AnyMask& mask) {
+  if (!mask) return {};
+  if (mask.as<Causal>()) return {.window = Causal::window};
+  if (const auto* padding = mask.as<Padding>()) return {.padding = padding};
+  // A window without bounds is left to the stages: it says nothing, except to tests that compare both paths.
+  if (const auto* window = mask.as<Window>())
+    return {.fits = window->left >= 0 || window->right >= 0, .window = *window};
+  if (const auto* both = mask.as<Both>()) {
+    const PlainMask a = plain_mask(both->a), b = plain_mask(both->b);
+    if (a.fits && b.fits && !(a.padding && b.padding)) {
+      return {.window = {narrower(a.window.left, b.window.left), narrower(a.window.right, b.window.right)},
+              .padding = a.padding ? a.padding : b.padding};
+    }
+  }
+  return {.fits = false};
+}
 
 std::string why_not_plain(const AttendOptions& o) {
   if (o.position) return "position " + std::string(o.position.name()) + " maps queries and keys";
@@ -186,7 +158,7 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
       call.largest = moments.largest.data() + row, call.sum = moments.sum.data() + row;
       call.first = moments.first.data() + row, call.second = moments.second.data() + row;
     }
-    kernels::plain_forward(call, workspace(bytes));
+    kernels::plain_forward(call, Workspace(bytes).begin());
   });
   if (wanted && !describe_rows(p, mask, moments, result)) {
     // A visible logit is not finite: counting such needs the logits themselves.
@@ -234,7 +206,7 @@ void plain_backward(const Problem<T>& p, const AttendOptions& o, const BackwardI
       call.next_key = p.key.matrix(next_batch, int(next % s.num_kv_heads), 0, 1, 1).data;
       call.next_value = p.value.matrix(next_batch, int(next % s.num_kv_heads), 0, 1, 1).data;
     }
-    kernels::plain_backward(call, workspace(bytes));
+    kernels::plain_backward(call, Workspace(bytes).begin());
   });
 }
 

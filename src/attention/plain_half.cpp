@@ -5,10 +5,8 @@
 #include <algorithm>
 
 #include "attention/call.hpp"
+#include "attention/plain_mask.hpp"
 #include "attention/workspace.hpp"
-#include "attune/attention/mask/both.hpp"
-#include "attune/attention/mask/causal.hpp"
-#include "attune/attention/mask/padding.hpp"
 #include "attune/base/dropout.hpp"
 #include "attune/base/parallel.hpp"
 #include "kernels/bf16_attention.hpp"
@@ -17,41 +15,14 @@
 namespace attune::engine {
 namespace {
 
-/// What this file knows of masks: causal or not, and how many keys from the front are visible.
-struct HalfMask {
-  bool causal = false;
-  const Padding* padding = nullptr;
-  int visible_keys(const AttendShape& s, int batch) const {
-    return padding ? padding->valid_keys[std::size_t(batch)] : s.num_keys;
-  }
-};
-/// False if the mask is another.
-bool read_mask(const AnyMask& mask, HalfMask& to) {
-  if (!mask) return true;
-  if (mask.as<Causal>()) return to.causal = true;
-  if (const auto* both = mask.as<Both>()) return read_mask(both->a, to) && read_mask(both->b, to);
-  const auto* padding = mask.as<Padding>();
-  if (!padding || to.padding) return false;
-  to.padding = padding;
-  return true;
-}
-
-/// [batch, heads, rows, width] with a contiguous last axis, or no memory where that is allowed.
+/// [batch, heads, rows, width], or no memory where that is allowed.
 bool fits(const ConstView& v, DType dtype, std::int64_t heads, std::int64_t rows, std::int64_t width,
           const AttendShape& s, bool required = true) {
-  if (v.empty() && !required) return true;
-  return v.dtype == dtype && v.shape == Shape{s.batch_size, heads, rows, width} && !v.empty() && v.strides[3] == 1;
+  return v.empty() ? !required : rows_fit(v, {s.batch_size, heads, rows, width}, dtype);
 }
-/// [B, H, Tq] contiguous float32, or no memory.
-bool numbers_fit(const ConstView& v, const AttendShape& s, bool required) {
-  if (v.empty()) return !required;
-  const Shape shape{s.batch_size, s.num_heads, s.num_queries};
-  if (v.dtype != DType::float32 || !(v.shape == shape)) return false;
-  const Strides want = contiguous_strides(shape);
-  for (int i = 0; i < 3; ++i) {
-    if (shape[i] > 1 && v.strides[std::size_t(i)] != want[std::size_t(i)]) return false;
-  }
-  return true;
+/// [B, H, Tq] float32, or no memory where that is allowed.
+bool row_numbers_fit(const ConstView& v, const AttendShape& s, bool required) {
+  return v.empty() ? !required : numbers_fit(v, {s.batch_size, s.num_heads, s.num_queries}, DType::float32);
 }
 bool inputs_fit(const AttendInputs& in, const AttendShape& s) {
   const DType dtype = in.query.dtype;
@@ -63,7 +34,7 @@ bool upstream_fits(const AttendUpstream& up, const AttendGradients& g, DType dty
   const bool wide = up.dout.dtype == DType::float32;
   return g.parameters.empty() && fits(up.out, dtype, s.num_heads, s.num_queries, s.value_dim, s) &&
          fits(up.dout, wide ? DType::float32 : dtype, s.num_heads, s.num_queries, s.value_dim, s) &&
-         numbers_fit(up.lse, s, true) && numbers_fit(up.dlse, s, false) &&
+         row_numbers_fit(up.lse, s, true) && row_numbers_fit(up.dlse, s, false) &&
          fits(g.query, DType::float32, s.num_heads, s.num_queries, s.query_dim, s, false) &&
          fits(g.key, DType::float32, s.num_kv_heads, s.num_keys, s.key_dim, s, false) &&
          fits(g.value, DType::float32, s.num_kv_heads, s.num_keys, s.value_dim, s, false);
@@ -100,12 +71,14 @@ struct HalfCall {
   const AttendShape& s;
   const AttendInputs& in;
   const AttendOptions& o;
-  HalfMask mask;
+  PlainMask mask;
+  bool causal;
   std::vector<int> offset;  // [B]
   float scale;
   HalfCall(const AttendShape& shape, const AttendInputs& inputs, const AttendOptions& options)
       : s(shape), in(inputs), o(options), offset(offsets_of(shape, options)) {
-    read_mask(o.mask, mask);
+    mask = plain_mask(o.mask);
+    causal = mask.is_causal();
     scale = float(o.score.as<ScaledDot>()->scale_of(s));
   }
   std::ptrdiff_t row(int b, int h, int q) const { return (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries + q; }
@@ -162,7 +135,7 @@ void pairs_forward(const HalfCall& c, const AttendOutputs& out) {
     if (out.lse) call.lse = static_cast<float*>(out.lse.data) + c.row(r.b, r.h, r.q);
     call.queries = r.n, call.num_keys = c.mask.visible_keys(s, r.b);
     call.head_dim = s.key_dim, call.value_dim = s.value_dim, call.scale = c.scale;
-    call.causal = c.mask.causal, call.position = r.q + c.offset[std::size_t(r.b)];
+    call.causal = c.causal, call.position = r.q + c.offset[std::size_t(r.b)];
     call.dropout = dropout_of(c.o, r.b, r.h, r.q);
     // Rows that are fetched in advance must exist: a shorter last part has as many rows as the next or fewer.
     if (r.next_b >= 0 && r.n <= s.num_queries - r.next_q) {
@@ -197,7 +170,7 @@ void pairs_backward(const HalfCall& c, const AttendUpstream& up, const AttendGra
     call.dvalue = at<float>(g.value, b, kv), call.dvalue_stride = g.value.strides[2];
     call.group = s.group(), call.num_queries = s.num_queries, call.num_keys = c.mask.visible_keys(s, b);
     call.head_dim = s.key_dim, call.value_dim = s.value_dim, call.scale = c.scale;
-    call.causal = c.mask.causal, call.position = c.offset[std::size_t(b)];
+    call.causal = c.causal, call.position = c.offset[std::size_t(b)];
     call.dropout = dropout_of(c.o, b, h, 0);
     kernels::bf16_backward(call, Workspace(bytes).begin());
   });
@@ -233,7 +206,7 @@ ConvertedRows backward_rows(const AttendShape& s) {
 
 void converted_forward(const HalfCall& c, const AttendOutputs& out) {
   const AttendShape& s = c.s;
-  const int block = kernels::plain_block_queries<float>(s.key_dim, s.value_dim, c.mask.causal);
+  const int block = kernels::plain_block_queries<float>(s.key_dim, s.value_dim, c.causal);
   const ConvertedRows part = forward_rows(s, block);
   each_rows(s, block, [&](const QueryRows& r) {
     const Workspace workspace(part.bytes());
@@ -242,7 +215,7 @@ void converted_forward(const HalfCall& c, const AttendOutputs& out) {
     auto* query = reinterpret_cast<float*>(workspace.begin() + part.kernel + part.key + part.value);
     auto* result = reinterpret_cast<float*>(workspace.begin() + part.kernel + part.key + part.value + part.query);
     const int kv = r.h / s.group(), keys = c.mask.visible_keys(s, r.b), position = r.q + c.offset[std::size_t(r.b)];
-    const int needed = c.mask.causal ? int(std::clamp<std::int64_t>(std::int64_t(position) + r.n, 0, keys)) : keys;
+    const int needed = c.causal ? int(std::clamp<std::int64_t>(std::int64_t(position) + r.n, 0, keys)) : keys;
     widen(c.in.key, r.b, kv, 0, needed, key);
     widen(c.in.value, r.b, kv, 0, needed, value);
     for (int i = 0; i < r.n; i += block) {
@@ -255,7 +228,7 @@ void converted_forward(const HalfCall& c, const AttendOutputs& out) {
       call.out = result, call.out_stride = s.value_dim;
       if (out.lse) call.lse = static_cast<float*>(out.lse.data) + c.row(r.b, r.h, r.q + i);
       call.queries = n, call.num_keys = keys, call.head_dim = s.key_dim, call.value_dim = s.value_dim;
-      call.scale = c.scale, call.causal = c.mask.causal, call.position = position + i;
+      call.scale = c.scale, call.causal = c.causal, call.position = position + i;
       call.dropout = dropout_of(c.o, r.b, r.h, r.q + i);
       kernels::plain_forward(call, workspace.begin());
       narrow(result, n, out.out, r.b, r.h, r.q + i);
@@ -300,7 +273,7 @@ void converted_backward(const HalfCall& c, const AttendUpstream& up, const Atten
     call.dvalue = at<float>(g.value, b, kv), call.dvalue_stride = g.value.strides[2];
     call.group = s.group(), call.num_queries = s.num_queries, call.num_keys = keys;
     call.head_dim = s.key_dim, call.value_dim = s.value_dim, call.scale = c.scale;
-    call.causal = c.mask.causal, call.position = c.offset[std::size_t(b)];
+    call.causal = c.causal, call.position = c.offset[std::size_t(b)];
     call.dropout = dropout_of(c.o, b, h, 0);
     kernels::plain_backward(call, workspace.begin());
   });
@@ -313,8 +286,8 @@ bool is_half(DType dtype) { return dtype == DType::bfloat16 || dtype == DType::f
 std::string why_not_half(const AttendShape& s, const AttendOptions& o) {
   const std::string stage = why_not_plain(o);
   if (!stage.empty()) return stage;
-  HalfMask mask;
-  if (!read_mask(o.mask, mask)) return "mask " + std::string(o.mask.name()) + " is more than causal and padding";
+  if (const PlainMask mask = plain_mask(o.mask); !mask.fits || mask.has_window())
+    return "mask " + std::string(o.mask.name()) + " is more than causal and padding";
   return s.query_dim != s.key_dim || s.num_queries < 1 || s.num_keys < 1 ? "there is nothing to multiply" : "";
 }
 std::string why_not_pairs(const AttendShape& s, DType dtype, const AttendOptions& o) {
@@ -345,7 +318,7 @@ bool half_forward(const AttendInputs& in, const AttendOutputs& out, const Attend
   const AttendShape s = shape_of("attend_forward", in.query, in.key, in.value);
   check_options("attend_forward", s, o);
   if (!why_not_half(s, o).empty() || !inputs_fit(in, s) ||
-      !fits(out.out, dtype, s.num_heads, s.num_queries, s.value_dim, s) || !numbers_fit(out.lse, s, false)) {
+      !fits(out.out, dtype, s.num_heads, s.num_queries, s.value_dim, s) || !row_numbers_fit(out.lse, s, false)) {
     return false;
   }
   const HalfCall call(s, in, o);
