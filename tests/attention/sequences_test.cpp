@@ -116,7 +116,8 @@ TEST(Sequences, GiveWhatAPaddedBatchGives) {
     p.expect_equal({}, false);
     p.expect_equal({.mask = Causal{}, .dropout_p = 0.3, .seed = 9}, false);
     p.expect_equal({.mask = Causal{}, .offset = {2, 0, -3, 1, 3}}, false);
-    p.expect_equal({.bias = Alibi{.learned = true}, .normalizer = SoftmaxWithSink{}, .dropout_p = 0.2, .seed = 3}, true);
+    p.expect_equal({.bias = Alibi{.learned = true}, .normalizer = SoftmaxWithSink{}, .dropout_p = 0.2, .seed = 3},
+                   true);
   }
   set_num_threads(1);
 }
@@ -187,8 +188,7 @@ TEST(Sequences, SaysWhatIsWrong) {
   EXPECT_EQ(says({.sequences = {{0, 5, 89}, {}}}),
             "attend_forward: sequences.queries that rise from 0 to 90, got 3 numbers from 0 to 89");
   EXPECT_EQ(says({.sequences = {{0, 9, 5, 90}, kKeyBounds}}).find("attend_forward: sequences.queries"), 0u);
-  EXPECT_EQ(says({.sequences = {{0, 90}, kKeyBounds}}),
-            "attend_forward: 2 boundaries of keys, as of queries, got 6");
+  EXPECT_EQ(says({.sequences = {{0, 90}, kKeyBounds}}), "attend_forward: 2 boundaries of keys, as of queries, got 6");
   EXPECT_NE(says({.bias = Dense{}, .sequences = {kQueryBounds, kKeyBounds}}).find("one shape for all sequences"),
             std::string::npos);
   EXPECT_NE(says({.mask = Padding{{1, 2, 3, 4, 5}}, .sequences = {kQueryBounds, kKeyBounds}}).find("padding"),
