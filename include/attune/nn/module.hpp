@@ -11,6 +11,7 @@
 // seed and position. Modules are neither copied nor moved: children are known by address.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -51,6 +52,12 @@ class Module {
   /// Converts all parameters to a compute dtype.
   void to(DType);
 
+  /// Calls f with every module of the tree and its name, in the order of registration, parents first: "" is this one,
+  /// "encoder.layer0.attention" one further down.
+  void visit(const std::function<void(const std::string& name, Module& module)>& f);
+  /// The parameters that this module registered itself, by their own names ("weight").
+  const std::vector<NamedTensor>& own_parameters() const { return parameters_; }
+
  protected:
   Module() = default;
   /// Registers a parameter: it wants a gradient from now on. Returns it.
@@ -60,6 +67,7 @@ class Module {
 
  private:
   void collect(const std::string& prefix, std::vector<NamedTensor>& out) const;
+  void visit_below(const std::string& name, const std::function<void(const std::string&, Module&)>& f);
   void adopt(const std::shared_ptr<Generator>& generator);
 
   std::vector<NamedTensor> parameters_;
