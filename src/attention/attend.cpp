@@ -272,6 +272,7 @@ void reduce(const Problem<T>& p, const RowStatistics<T>& rows, const std::vector
   out.choosing_rows.assign(heads, 0);
   out.non_finite.assign(heads, 0);
   out.largest_score.assign(heads, 0);
+  out.smallest_score.assign(heads, 0);
   out.largest_logit.assign(heads, 0);
   if (moments) {
     for (auto* v : {&out.lse, &out.entropy, &out.entropy_normalized, &out.entropy_min, &out.variance, &out.largest_prob,
@@ -281,7 +282,7 @@ void reduce(const Problem<T>& p, const RowStatistics<T>& rows, const std::vector
   }
   for (std::size_t h = 0; h < heads; ++h) {
     double score = -std::numeric_limits<double>::infinity(), logit = score;
-    double least = std::numeric_limits<double>::infinity();
+    double low = std::numeric_limits<double>::infinity(), least = low;
     double sums[6] = {};
     std::int64_t seen = 0, several = 0;
     for (int q = 0; q < s.num_queries; ++q) {
@@ -290,6 +291,7 @@ void reduce(const Problem<T>& p, const RowStatistics<T>& rows, const std::vector
       ++seen;
       out.non_finite[h] += rows.non_finite[i];
       score = std::max(score, double(rows.largest_score[i]));
+      low = std::min(low, double(rows.smallest_score[i]));
       logit = std::max(logit, double(rows.largest_logit[i]));
       several += rows.visible[i] > 1;
       if (!moments) continue;
@@ -307,6 +309,7 @@ void reduce(const Problem<T>& p, const RowStatistics<T>& rows, const std::vector
     out.choosing_rows[h] = several;
     if (seen == 0) continue;
     out.largest_score[h] = score;
+    out.smallest_score[h] = low;
     out.largest_logit[h] = logit;
     if (!moments) continue;
     out.lse[h] = sums[0] / double(seen);

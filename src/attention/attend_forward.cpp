@@ -125,6 +125,7 @@ class ForwardBlock {
       if (result_->entropy) result_->entropy[row + i] = sees(i) ? row_entropy(r, i) : T(0);
       if (auto* stats = result_->statistics) {
         stats->largest_score[row + i] = largest_score_[i];
+        stats->smallest_score[row + i] = smallest_score_[i];
         stats->largest_logit[row + i] = largest_logit_[i];
         stats->visible[row + i] = visible_[i];
         stats->non_finite[row + i] = non_finite_[i];
@@ -138,6 +139,7 @@ class ForwardBlock {
   void clear_statistics() {
     if (!result_->statistics) return;
     std::fill(largest_score_, largest_score_ + kLanes, kHidden<T>);
+    std::fill(smallest_score_, smallest_score_ + kLanes, -kHidden<T>);
     std::fill(largest_logit_, largest_logit_ + kLanes, kHidden<T>);
     std::fill(visible_, visible_ + kLanes, 0);
     std::fill(non_finite_, non_finite_ + kLanes, 0);
@@ -148,7 +150,9 @@ class ForwardBlock {
         const std::uint64_t seen = bits ? bits[j] : ~std::uint64_t(0);
         const T* s = x[j];
         for (int i = 0; i < n_; ++i) {
-          largest_score_[i] = (seen >> i & 1) && largest_score_[i] < s[i] ? s[i] : largest_score_[i];
+          const bool on = seen >> i & 1;
+          largest_score_[i] = on && largest_score_[i] < s[i] ? s[i] : largest_score_[i];
+          smallest_score_[i] = on && s[i] < smallest_score_[i] ? s[i] : smallest_score_[i];
         }
       }
     });
@@ -181,7 +185,7 @@ class ForwardBlock {
   int n_ = 0;
   bool empty_ = true;  // out_ holds nothing of this block yet
   std::uint64_t seen_ = 0;
-  T largest_score_[kLanes] = {}, largest_logit_[kLanes] = {};
+  T largest_score_[kLanes] = {}, smallest_score_[kLanes] = {}, largest_logit_[kLanes] = {};
   int visible_[kLanes] = {};
   std::int64_t non_finite_[kLanes] = {};
 };

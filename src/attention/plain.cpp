@@ -35,9 +35,9 @@ Edges edges(const Window& w, int p, int num_queries, int num_keys) {
 /// What the kernel tells of each row, [B, H, Tq] each; see kernels::PlainForward.
 template <class T>
 struct Moments {
-  std::vector<T> largest, sum, first, second;
+  std::vector<T> largest, smallest, sum, first, second;
   void resize(std::size_t rows) {
-    for (auto* v : {&largest, &sum, &first, &second}) v->resize(rows);
+    for (auto* v : {&largest, &smallest, &sum, &first, &second}) v->resize(rows);
   }
 };
 
@@ -58,6 +58,7 @@ bool describe_rows(const Problem<T>& p, const PlainMask& mask, Moments<T>& m, co
     if (result.entropy) result.entropy[i] = visible > 0 ? row_entropy(row, 0) : T(0);
     if (RowStatistics<T>* out = result.statistics) {
       out->largest_score[i] = out->largest_logit[i] = m.largest[i];
+      out->smallest_score[i] = m.smallest[i];
       out->visible[i] = visible;
       out->variance[i] = visible > 0 ? row_variance(row, 0) : T(0);
     }
@@ -155,7 +156,8 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
     }
     if (wanted) {
       const std::ptrdiff_t row = (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries + q;
-      call.largest = moments.largest.data() + row, call.sum = moments.sum.data() + row;
+      call.largest = moments.largest.data() + row, call.smallest = moments.smallest.data() + row;
+      call.sum = moments.sum.data() + row;
       call.first = moments.first.data() + row, call.second = moments.second.data() + row;
     }
     kernels::plain_forward(call, Workspace(bytes).begin());

@@ -230,6 +230,7 @@ Statistics merged(const std::vector<Statistics>& all, int heads) {
   count(&Statistics::choosing_rows);
   count(&Statistics::non_finite);
   extreme(&Statistics::largest_score, &Statistics::rows, true);
+  extreme(&Statistics::smallest_score, &Statistics::rows, false);
   extreme(&Statistics::largest_logit, &Statistics::rows, true);
   if (!moments) return out;
   sum(&Statistics::lse, by_rows);

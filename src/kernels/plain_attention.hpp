@@ -37,9 +37,10 @@ struct PlainForward {
   T* out = nullptr;  // [queries][value_dim], overwritten
   std::ptrdiff_t out_stride = 0;
   T* lse = nullptr;  // [queries] contiguous, nats; may be null
-  // Moments of each row, [queries] contiguous, all four or none: the largest logit m in nats, sum = sum of e^(x - m),
-  // first = sum of e^(x - m) (x - m), second the same with the square. A row that sees no key: -inf, 0, 0, 0.
-  T *largest = nullptr, *sum = nullptr, *first = nullptr, *second = nullptr;
+  // Moments of each row, [queries] contiguous, all five or none: the largest logit m and the smallest in nats, sum =
+  // sum of e^(x - m), first = sum of e^(x - m) (x - m), second the same with the square. A row that sees no key: -inf,
+  // +inf, 0, 0, 0.
+  T *largest = nullptr, *smallest = nullptr, *sum = nullptr, *first = nullptr, *second = nullptr;
   int queries = 0, num_keys = 0, head_dim = 0, value_dim = 0;
   T scale = 1;
   bool causal = false;

@@ -96,11 +96,13 @@ HWY_NOINLINE void dot_rows_keys(const PlainForward<T>& in, int row, int first, i
 template <class T>
 struct FewRow {
   T maximum = std::numeric_limits<T>::lowest(), sum = 0, first = 0, second = 0;
+  T smallest = std::numeric_limits<T>::infinity();
 };
 
-/// Brings the row's moments to the maximum `top` and adds a chunk's; x are logits, padded with -infinity.
+/// Brings the row's moments to the maximum `top` and adds a chunk's; x are `keys` logits, padded with -infinity.
 template <class T>
-HWY_INLINE void add_moments(const T* x, int padded, Vec<T> top, FewRow<T>& row) {
+HWY_INLINE void add_moments(const T* x, int keys, int padded, Vec<T> top, FewRow<T>& row) {
+  for (int j = 0; j < keys; ++j) row.smallest = std::min(row.smallest, x[j]);
   const Vec<T> least = set(T(-2000));  // 2^-2000 is 0 and its products with 2000 are too, where -inf would give NaN
   Vec<T> first = zero<T>(), second = zero<T>();
   for (int j = 0; j < padded; j += kLaneCount<T>) {
@@ -123,7 +125,7 @@ HWY_INLINE void exponentiate_row(const PlainForward<T>& in, T* x, int keys, FewR
   Vec<T> top = set(row.maximum), total = zero<T>();
   for (int j = 0; j < padded; j += kL) top = hn::Max(top, load(x + j));
   top = hn::MaxOfLanes(Lanes<T>(), top);
-  if (in.first) add_moments(x, padded, top, row);
+  if (in.first) add_moments(x, keys, padded, top, row);
   for (int j = 0; j < padded; j += kL) {
     const Vec<T> e = exp2(hn::Sub(load(x + j), top));
     total = hn::Add(total, e);
@@ -169,6 +171,7 @@ HWY_INLINE void few(const PlainForward<T>& in, T* workspace) {
     if (in.lse) in.lse[r] = empty ? -infinity : largest + hn::GetLane(log(set(rows[r].sum)));
     if (!in.first) continue;
     in.largest[r] = largest;
+    in.smallest[r] = rows[r].smallest * T(kLn2);
     in.sum[r] = rows[r].sum;
     in.first[r] = rows[r].first * T(kLn2);
     in.second[r] = rows[r].second * T(kLn2 * kLn2);

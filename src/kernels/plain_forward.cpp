@@ -35,26 +35,29 @@ template <class T>
 struct ForwardBlock {
   const PlainForward<T>& in;
   int width = 0;
-  T* queries = nullptr;  // [head_dim][width], times scale * log2(e)
-  T* weights = nullptr;  // [tile keys][width]
-  T* out = nullptr;      // [value_dim][width], not yet divided by the sums
-  T* maximum = nullptr;  // [width] of the logits so far, in powers of two
-  T* next = nullptr;     // [width] with the present tile
-  T* factor = nullptr;   // [width] 2^(maximum - next)
-  T* sum = nullptr;      // [width] of 2^(logit - maximum)
-  T* first = nullptr;    // [width] of 2^(logit - maximum) (logit - maximum); null unless the caller asks for moments
-  T* second = nullptr;   // [width] the same with the square
+  T* queries = nullptr;   // [head_dim][width], times scale * log2(e)
+  T* weights = nullptr;   // [tile keys][width]
+  T* out = nullptr;       // [value_dim][width], not yet divided by the sums
+  T* maximum = nullptr;   // [width] of the logits so far, in powers of two
+  T* next = nullptr;      // [width] with the present tile
+  T* factor = nullptr;    // [width] 2^(maximum - next)
+  T* sum = nullptr;       // [width] of 2^(logit - maximum)
+  T* first = nullptr;     // [width] of 2^(logit - maximum) (logit - maximum); null unless the caller asks for moments
+  T* second = nullptr;    // [width] the same with the square
+  T* smallest = nullptr;  // [width] of the visible logits so far
   Dropped dropped;
 };
 
 /// Weights 2^(logit - maximum) in place, over kVectors columns of vectors from lane c on; sum = sum * factor + their
-/// sum. With kMoments their first and second moments alike; whether they are asked for changes no bit of anything else.
+/// sum. With kMoments their first and second moments alike, and the smallest logit; whether they are asked for changes
+/// no bit of anything else.
 template <int kVectors, bool kMoments, class T>
 HWY_NOINLINE void exponentiate_columns(const ForwardBlock<T>& b, T* x, int keys, int c) {
   constexpr int kL = kLaneCount<T>;
   // 2^-2000 is 0 and its products with 2000 are too, where -inf would give NaN.
   [[maybe_unused]] const Vec<T> least = set(T(-2000));
-  Vec<T> top[kVectors], total[kVectors], one[kVectors], two[kVectors];
+  [[maybe_unused]] const Vec<T> hidden = set(-std::numeric_limits<T>::infinity());
+  Vec<T> top[kVectors], total[kVectors], one[kVectors], two[kVectors], low[kVectors];
   ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
     const int lane = c + v * kL;
     top[v] = load(b.next + lane);
@@ -66,18 +69,20 @@ HWY_NOINLINE void exponentiate_columns(const ForwardBlock<T>& b, T* x, int keys,
       const Vec<T> shift = hn::Max(old, least), first = load(b.first + lane);
       one[v] = hn::Mul(f, hn::MulAdd(shift, sum, first));
       two[v] = hn::Mul(f, hn::MulAdd(shift, hn::MulAdd(shift, sum, hn::Add(first, first)), load(b.second + lane)));
+      low[v] = load(b.smallest + lane);
     }
   }
   x += c;
   for (int j = 0; j < keys; ++j, x += b.width) {
     ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
-      const Vec<T> power = hn::Sub(load(x + v * kL), top[v]), e = exp2(power);
+      const Vec<T> logit = load(x + v * kL), power = hn::Sub(logit, top[v]), e = exp2(power);
       total[v] = hn::Add(total[v], e);
       store(e, x + v * kL);
       if constexpr (kMoments) {
         const Vec<T> p = hn::Max(power, least), ep = hn::Mul(e, p);
         one[v] = hn::Add(one[v], ep);
         two[v] = hn::MulAdd(ep, p, two[v]);
+        low[v] = hn::IfThenElse(hn::Gt(logit, hidden), hn::Min(low[v], logit), low[v]);
       }
     }
   }
@@ -86,6 +91,7 @@ HWY_NOINLINE void exponentiate_columns(const ForwardBlock<T>& b, T* x, int keys,
     if constexpr (kMoments) {
       store(one[v], b.first + c + v * kL);
       store(two[v], b.second + c + v * kL);
+      store(low[v], b.smallest + c + v * kL);
     }
   }
 }
@@ -209,7 +215,9 @@ HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* work
   if (in.first) {
     b.first = b.sum + width;
     b.second = b.first + width;
+    b.smallest = b.second + width;
     std::fill(b.first, b.second + width, T(0));
+    std::fill(b.smallest, b.smallest + width, std::numeric_limits<T>::infinity());
   }
 
   const T scale = T(double(in.scale) * kLog2E);
@@ -276,6 +284,7 @@ HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* work
     for (int i = 0; i < in.queries; ++i) {
       const bool none = i < empty || i >= full;
       in.largest[i] = none ? -std::numeric_limits<T>::infinity() : b.maximum[i] * T(kLn2);
+      in.smallest[i] = b.smallest[i] * T(kLn2);
       in.sum[i] = none ? T(0) : b.sum[i];
       in.first[i] = none ? T(0) : b.first[i] * T(kLn2);
       in.second[i] = none ? T(0) : b.second[i] * T(kLn2 * kLn2);
@@ -323,7 +332,7 @@ std::size_t plain_forward_workspace(int head_dim, int value_dim) {
   std::size_t most = plain_few_workspace<T>(value_dim);
   for (bool causal : {false, true}) {
     const TilePlan plan = forward_plan<T>(head_dim, value_dim, causal);
-    const std::size_t rows = std::size_t(head_dim) + std::size_t(value_dim) + std::size_t(std::max(plan.keys, 16)) + 6;
+    const std::size_t rows = std::size_t(head_dim) + std::size_t(value_dim) + std::size_t(std::max(plan.keys, 16)) + 7;
     most = std::max(most, rows * std::size_t(plan.queries) * sizeof(T));
   }
   return most;

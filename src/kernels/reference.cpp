@@ -450,13 +450,13 @@ ReferenceStatistics reference_statistics(const Problem& p, const ReferenceForwar
   const Indices index{s};
   const std::size_t heads = std::size_t(s.batch_size) * s.num_heads;
   ReferenceStatistics t;
-  for (auto* v : {&t.rows, &t.largest_score, &t.largest_logit, &t.lse, &t.entropy, &t.entropy_normalized,
-                  &t.entropy_min, &t.variance, &t.largest_prob, &t.sink_mass}) {
+  for (auto* v : {&t.rows, &t.largest_score, &t.smallest_score, &t.largest_logit, &t.lse, &t.entropy,
+                  &t.entropy_normalized, &t.entropy_min, &t.variance, &t.largest_prob, &t.sink_mass}) {
     v->assign(heads, 0.0);
   }
   for (std::size_t n = 0; n < heads; ++n) {
     const int b = int(n) / s.num_heads, h = int(n) % s.num_heads;
-    double several = 0, score = -kInfinity, logit = -kInfinity, least = kInfinity;
+    double several = 0, score = -kInfinity, low = kInfinity, logit = -kInfinity, least = kInfinity;
     for (int i = 0; i < s.num_queries; ++i) {
       const std::size_t row = index.row(b, h, i);
       if (f.visible[row] == 0) continue;
@@ -474,6 +474,7 @@ ReferenceStatistics reference_statistics(const Problem& p, const ReferenceForwar
         if (!p.sees(b, h, i, j)) continue;
         const std::size_t pair = row * s.num_keys + j;
         score = std::max(score, f.scores[pair]);
+        low = std::min(low, f.scores[pair]);
         logit = std::max(logit, f.logits[pair]);
         largest = std::max(largest, f.probs[pair]);
         moment(f.probs[pair]);
@@ -489,6 +490,7 @@ ReferenceStatistics reference_statistics(const Problem& p, const ReferenceForwar
     }
     if (t.rows[n] == 0) continue;
     t.largest_score[n] = score;
+    t.smallest_score[n] = low;
     t.largest_logit[n] = logit;
     for (auto* v : {&t.lse, &t.variance, &t.largest_prob, &t.sink_mass}) (*v)[n] /= t.rows[n];
     if (several == 0) continue;

@@ -93,8 +93,8 @@ ReferenceArrays reference_backward(const ReferenceProblem&, const ReferenceArray
 
 /// [B, H] each; means over rows that see a key, entropies over rows that see at least two.
 struct ReferenceStatistics {
-  std::vector<double> rows, largest_score, largest_logit, lse, entropy, entropy_normalized, entropy_min, variance,
-      largest_prob, sink_mass;
+  std::vector<double> rows, largest_score, smallest_score, largest_logit, lse, entropy, entropy_normalized, entropy_min,
+      variance, largest_prob, sink_mass;
 };
 ReferenceStatistics reference_statistics(const ReferenceProblem&, const ReferenceForward&);
 

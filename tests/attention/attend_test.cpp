@@ -157,7 +157,7 @@ void expect_statistics_describe_the_map(const AttendOptions& options) {
   attend_map(f.inputs(), f.lse_view(), View(probs.data(), {2, 4, 37, 51}), {}, options);
   attend_map(f.inputs(), {}, View(scores.data(), {2, 4, 37, 51}), {.exposed = Exposed::scores}, options);
   for (int head = 0; head < 8; ++head) {
-    double entropy = 0, largest_prob = 0, score = -1e30;
+    double entropy = 0, largest_prob = 0, score = -1e30, low = 1e30;
     for (int i = 0; i < 37; ++i) {
       double largest = 0;
       for (int j = 0; j <= i; ++j) {
@@ -166,6 +166,7 @@ void expect_statistics_describe_the_map(const AttendOptions& options) {
           entropy -= double(probs[at]) * std::log(double(probs[at])) / 36;  // the first row sees one key: not counted
         largest = std::max(largest, double(probs[at]));
         score = std::max(score, double(scores[at]));
+        low = std::min(low, double(scores[at]));
       }
       largest_prob += largest / 37;
     }
@@ -173,6 +174,7 @@ void expect_statistics_describe_the_map(const AttendOptions& options) {
     EXPECT_NEAR(s.entropy[std::size_t(head)], entropy, 1e-5);
     EXPECT_NEAR(s.largest_prob[std::size_t(head)], largest_prob, 1e-6);
     EXPECT_NEAR(s.largest_score[std::size_t(head)], score, 1e-6);
+    EXPECT_NEAR(s.smallest_score[std::size_t(head)], low, 1e-6);
     EXPECT_LT(s.largest_logit[std::size_t(head)], options.bias.empty() ? score + 1e-6 : 1.5);
     EXPECT_EQ(s.non_finite[std::size_t(head)], 0);
     EXPECT_EQ(s.sink_mass[std::size_t(head)], 0);

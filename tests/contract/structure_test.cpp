@@ -248,6 +248,7 @@ TEST(Structure, StatisticsChangeNoBitAndAreRight) {
     const auto want = reference_statistics(s.reference, reference_forward(s.reference, s.in));
     EXPECT_LE(error_of(t.rows, want.rows), 0) << s.text();
     EXPECT_LE(error_of(t.largest_score, want.largest_score, 1.0), 1e-13) << s.text();
+    EXPECT_LE(error_of(t.smallest_score, want.smallest_score, 1.0), 1e-13) << s.text();
     EXPECT_LE(error_of(t.largest_logit, want.largest_logit, 1.0), 1e-13) << s.text();
     if (!s.gives_lse()) {
       EXPECT_TRUE(t.entropy.empty());

@@ -284,7 +284,7 @@ TYPED_TEST(PlainAttention, Moments) {
     const auto expected = make<double>(c, false);
     Workspace workspace(plain_forward_workspace<T>(c.head_dim, c.value_dim));
     const std::size_t n = std::size_t(c.queries);
-    std::vector<T> out(p.out.size()), lse(n), largest(n), sum(n), first(n), second(n);
+    std::vector<T> out(p.out.size()), lse(n), largest(n), smallest(n), sum(n), first(n), second(n);
     plain_forward(PlainForward<T>{.query = p.query.data(),
                                   .query_stride = c.head_dim,
                                   .key = p.key.data(),
@@ -295,6 +295,7 @@ TYPED_TEST(PlainAttention, Moments) {
                                   .out_stride = c.value_dim,
                                   .lse = lse.data(),
                                   .largest = largest.data(),
+                                  .smallest = smallest.data(),
                                   .sum = sum.data(),
                                   .first = first.data(),
                                   .second = second.data(),
@@ -325,6 +326,7 @@ TYPED_TEST(PlainAttention, Moments) {
       }
       const double tolerance = sizeof(T) == 4 ? 3e-5 : 1e-12;
       EXPECT_NEAR(double(largest[std::size_t(i)]), top, tolerance);
+      EXPECT_NEAR(double(smallest[std::size_t(i)]), *std::min_element(logits.begin(), logits.end()), tolerance);
       EXPECT_NEAR(double(sum[std::size_t(i)]), moment[0], tolerance * moment[0]);
       EXPECT_NEAR(double(first[std::size_t(i)]), moment[1], tolerance * moment[0]);
       EXPECT_NEAR(double(second[std::size_t(i)]), moment[2], tolerance * (moment[0] + moment[2]));

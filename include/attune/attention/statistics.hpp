@@ -17,6 +17,7 @@ struct Statistics {
   std::vector<std::int64_t> rows;           // rows that see at least one key
   std::vector<std::int64_t> choosing_rows;  // rows that see at least two keys: those that entropies are taken over
   std::vector<double> largest_score;        // over visible pairs, after the score, before any bias (so before the cap)
+  std::vector<double> smallest_score;       // alike: max(largest_score, -smallest_score) is the largest |score|
   std::vector<double> largest_logit;        // over visible pairs, after the biases
   std::vector<std::int64_t> non_finite;     // visible logits that are NaN or +-infinity
   std::vector<double> lse;                  // mean, nats
