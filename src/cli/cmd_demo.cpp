@@ -11,6 +11,7 @@
 #include "attune/io/atomic_file.hpp"
 #include "attune/train/attention_page.hpp"
 #include "attune/train/evaluate.hpp"
+#include "attune/train/task.hpp"
 #include "attune/train/translate_task.hpp"
 #include "cli/scores.hpp"
 #include "cli/training.hpp"

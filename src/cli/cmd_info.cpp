@@ -9,7 +9,7 @@
 #include "attune/base/error.hpp"
 #include "attune/base/parallel.hpp"
 #include "attune/io/atomic_file.hpp"
-#include "attune/train/translate_task.hpp"
+#include "attune/train/task.hpp"
 #include "cli/commands.hpp"
 
 namespace attune::cli {

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "attune/train/attention_page.hpp"
+#include "attune/train/task.hpp"
 #include "attune/train/translate_task.hpp"
 #include "cli/commands.hpp"
 #include "cli/search_arguments.hpp"

@@ -150,4 +150,17 @@ void BatchStream::seek(const BatchCursor& cursor) {
   cursor_ = cursor;
 }
 
+void BatchStream::skip(std::int64_t batches) {
+  if (batches < 0) fail("BatchStream::skip", "a number of 0 or more", fmt::format("{}", batches));
+  while (batches > 0) {
+    const std::int64_t rest = std::int64_t(plan_.size()) - cursor_.batch;
+    if (batches < rest) {
+      cursor_.batch += batches;
+      return;
+    }
+    batches -= rest;
+    enter_epoch(cursor_.epoch + 1);
+  }
+}
+
 }  // namespace attune::train

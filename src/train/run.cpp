@@ -3,8 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -12,30 +10,25 @@
 #include "attune/base/error.hpp"
 #include "attune/train/checkpoint.hpp"
 #include "attune/train/clock.hpp"
-#include "attune/train/evaluate.hpp"
 #include "attune/train/event_log.hpp"
+#include "attune/train/task.hpp"
 #include "attune/train/trainer.hpp"
-#include "attune/train/translate_task.hpp"
 
 namespace attune::train {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kValidPairs = 256;  // of the validation loss: a tenth of a second
-constexpr double kStepShare = 0.985;      // of the minutes; the rest is for validation and checkpoints
+constexpr double kStepShare = 0.985;  // of the minutes; the rest is for validation and checkpoints
 
 /// Everything that a run has in its hands.
 struct Run {
   RunFiles files;
   RunConfig config;
   const RunHooks& hooks;
-  TaskText data;
-  std::shared_ptr<models::Seq2SeqTransformer> model;
+  std::unique_ptr<Learner> learner;
   std::unique_ptr<optim::Optimizer> optimizer;
-  std::optional<BatchStream> stream;
   std::optional<Trainer> trainer;
-  std::vector<TokenPair> valid;
   RunFacts facts;
 
   // Carried from piece to piece of the run, by way of the checkpoints.
@@ -43,63 +36,25 @@ struct Run {
   double refused = 0;
   double interval_loss = 0, interval_tokens = 0;  // since the last line of the log: nats, target tokens
 
+  nn::Module& model() const { return learner->model(); }
   void tell(const std::string& line) const {
     if (hooks.told) hooks.told(line);
   }
 };
 
-/// The text and the tokenizer: made where the folder does not have them yet.
-void prepare(Run& run, const fs::path& data_folder) {
-  const bool known = fs::exists(run.files.facts);
-  if (known) {
+/// Data, vocabulary, model, optimizer and trainer at step 0; the vocabulary is made where the folder has none yet.
+void build(Run& run, const fs::path& data_folder) {
+  TaskContext context{.files = run.files, .data_folder = data_folder, .told = run.hooks.told};
+  if (fs::exists(run.files.facts)) {
     run.facts = read_facts(run.files);
-    run.config.data.folder = run.facts.data_folder;
+    run.config.data.folder = run.facts.task.data_folder;
+    context.data_sha256 = run.facts.task.data_sha256;
   }
-  run.data = task_text(run.config, data_folder, run.hooks.told);
-  if (known && run.facts.data_sha256 != run.data.sha256)
-    fail("resume_run", fmt::format("the text that the run began with (sha256 {})", run.facts.data_sha256),
-         fmt::format("{} in {}", run.data.sha256, run.data.folder.string()));
-  if (!fs::exists(run.files.tokenizer)) {
-    run.tell("training the tokenizer");
-    task_tokenizer(run.config, run.data.text).save(run.files.tokenizer);
-  }
-}
-
-/// Model, optimizer, stream and trainer at step 0.
-void build(Run& run) {
-  const Tokenizer tokenizer = Tokenizer::load(run.files.tokenizer);
-  set_seed(run.config.seed);
-  run.model = std::make_shared<models::Seq2SeqTransformer>(model_options(run.config, tokenizer.vocab_size()));
-  run.model->set_generator(Generator(run.config.seed, 1));
-  run.optimizer = make_optimizer(run.config, run.model->parameters());
-  run.stream.emplace(encode_pairs(tokenizer, run.data.text.train),
-                     BatchOptions{.batch_tokens = run.config.train.batch_tokens,
-                                  .max_tokens = run.config.data.max_tokens,
-                                  .seed = run.config.seed});
-  run.trainer.emplace(
-      *run.model, *run.optimizer, *run.stream,
-      TrainerOptions{.label_smoothing = run.config.train.label_smoothing, .accumulate = run.config.train.accumulate});
-  // Evenly spread, so that all pages take part.
-  const std::vector<SentencePair>& valid = run.data.text.valid;
-  std::vector<SentencePair> some;
-  for (std::size_t i = 0; i < std::min(valid.size(), kValidPairs); ++i)
-    some.push_back(valid[i * valid.size() / std::min(valid.size(), kValidPairs)]);
-  run.valid = encode_pairs(tokenizer, some);
-
-  run.facts.data_folder = run.data.folder.string();
-  run.facts.data_sha256 = run.data.sha256;
-  run.facts.train_pairs = std::int64_t(run.data.text.train.size());
-  run.facts.valid_pairs = std::int64_t(valid.size());
-  run.facts.test_pairs = std::int64_t(run.data.text.test.size());
-  run.facts.vocab_size = tokenizer.vocab_size();
-  run.facts.parameters = run.model->num_parameters();
-}
-
-/// Source and target tokens of an update, on average over an epoch.
-double tokens_an_update(const Run& run) {
-  double tokens = 0;
-  for (const TokenPair& pair : run.stream->pairs()) tokens += double(pair.source.size() + pair.target.size());
-  return tokens / double(run.stream->batches_in_epoch()) * double(run.config.train.accumulate);
+  run.learner = make_learner(run.config, context);
+  run.optimizer = make_optimizer(run.config, run.model().parameters());
+  run.trainer.emplace(*run.learner, *run.optimizer, TrainerOptions{.accumulate = run.config.train.accumulate});
+  run.facts.task = run.learner->facts();
+  run.facts.parameters = run.model().num_parameters();
 }
 
 /// Minutes become steps: a few updates are timed and undone. At a learning rate of 0 they leave the weights alone;
@@ -108,20 +63,21 @@ void decide_steps(Run& run) {
   if (run.config.train.steps == 0) {
     run.facts.planned_minutes = run.config.train.minutes;
     const optim::OptimizerState optimizer = run.optimizer->state();
-    const Generator generator = run.model->generator();
-    const BatchCursor cursor = run.stream->cursor();
+    const Generator generator = run.model().generator();
+    const BatchCursor cursor = run.learner->cursor();
     run.optimizer->set_schedule(optim::Schedule::from_function([](std::int64_t) { return 0.0; }));
+    const double tokens_an_update = run.learner->tokens_a_batch() * double(run.config.train.accumulate);
     const StepBudget budget = steps_for_minutes(
-        run.config.train.minutes, [&] { return run.trainer->update().tokens; }, tokens_an_update(run), kStepShare);
+        run.config.train.minutes, [&] { return run.trainer->update().tokens; }, tokens_an_update, kStepShare);
     run.optimizer->load_state(optimizer);
-    run.model->set_generator(generator);
-    run.stream->seek(cursor);
+    run.model().set_generator(generator);
+    run.learner->seek(cursor);
     run.tell(fmt::format("{} minutes are {} steps of {:.1f} ms", run.config.train.minutes, budget.steps,
                          1000 * budget.seconds_a_step));
     run.config.train.steps = budget.steps;
     run.config.train.minutes = 0;
   }
-  run.config.data.folder = run.data.folder.string();
+  run.config.data.folder = run.facts.task.data_folder;
   run.optimizer->set_schedule(make_schedule(run.config));
   write_facts(run.facts, run.files);
   write_config(run.config, run.files.config);
@@ -129,11 +85,11 @@ void decide_steps(Run& run) {
 
 void save(const Run& run) {
   Checkpoint checkpoint;
-  checkpoint.weights = run.model->named_parameters();
+  checkpoint.weights = run.model().named_parameters();
   checkpoint.optimizer = run.optimizer->state();
   checkpoint.step = run.optimizer->step();
-  checkpoint.data = run.stream->cursor();
-  checkpoint.generators = {{"dropout", GeneratorState(run.model->generator())}};
+  checkpoint.data = run.learner->cursor();
+  checkpoint.generators = {{"dropout", GeneratorState(run.model().generator())}};
   checkpoint.schedule = make_schedule(run.config).json();
   checkpoint.numerics = numerics_of_this_machine();
   checkpoint.numbers = {{"seconds", run.seconds},
@@ -155,10 +111,10 @@ void restore(Run& run) {
   if (checkpoint.numerics != numerics_of_this_machine())
     run.tell(fmt::format("warning: the run began on {}, this machine is {}: the last bits may differ",
                          checkpoint.numerics, numerics_of_this_machine()));
-  restore_weights(checkpoint.weights, *run.model);
+  restore_weights(checkpoint.weights, run.model());
   run.optimizer->load_state(checkpoint.optimizer);
-  run.model->set_generator(dropout->second.generator());
-  run.stream->seek(checkpoint.data);
+  run.model().set_generator(dropout->second.generator());
+  run.learner->seek(checkpoint.data);
   const auto number = [&](const char* name) {
     const auto found = checkpoint.numbers.find(name);
     return found == checkpoint.numbers.end() ? 0.0 : found->second;
@@ -180,7 +136,8 @@ RunResult train(Run& run) {
       .steps = plan.steps, .parameters = run.facts.parameters, .valid_loss = std::numeric_limits<double>::quiet_NaN()};
   ProgressState shown{.step = first_step, .steps = plan.steps};
   double smooth_loss = 0, smooth_weight = 0;  // of the progress line
-  bool look = true;                           // ask the next update for its attention
+  const bool validates = run.learner->has_validation();
+  bool look = true;  // ask the next update for its attention
 
   while (run.optimizer->step() < plan.steps) {
     if (run.hooks.stop && run.hooks.stop()) {
@@ -218,8 +175,8 @@ RunResult train(Run& run) {
       run.interval_loss = run.interval_tokens = 0;
     }
     const bool last = step == plan.steps;
-    if (!run.valid.empty() && (last || (plan.validate_every > 0 && step % plan.validate_every == 0))) {
-      const double valid_loss = mean_loss(*run.model, run.valid, plan.batch_tokens);
+    if (validates && (last || (plan.validate_every > 0 && step % plan.validate_every == 0))) {
+      const double valid_loss = run.learner->validation_loss();
       log.write({{"event", "valid"}, {"step", step}, {"loss", valid_loss}});
       if (last) result.valid_loss = valid_loss;
     }
@@ -245,8 +202,7 @@ RunResult train(Run& run) {
 }
 
 RunResult open(Run run, const fs::path& data_folder) {
-  prepare(run, data_folder);
-  build(run);
+  build(run, data_folder);
   if (has_checkpoint(run.files.checkpoint)) {
     run.optimizer->set_schedule(make_schedule(run.config));
     restore(run);

@@ -1,11 +1,12 @@
-// The translation task: text, tokenizer, model and the files of a run.
+// The translation task: text, tokenizer, model.
 #include "attune/train/translate_task.hpp"
 
 #include <fmt/format.h>
 #include <sha256.h>
 #include <sys/types.h>
 
-#include <nlohmann/json.hpp>
+#include <memory>
+#include <vector>
 
 #include "attune/attention/attention.hpp"
 #include "attune/base/error.hpp"
@@ -18,7 +19,6 @@ namespace attune::train {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 
 /// Hex, over "source TAB target LF" of all pairs.
 std::string sha256_of(const std::vector<SentencePair>& pairs) {
@@ -66,14 +66,6 @@ AnyNormalizer normalizer_named(const std::string& name) {
 }
 
 }  // namespace
-
-RunFiles::RunFiles(const fs::path& run)
-    : folder(run),
-      config(run / "config.toml"),
-      tokenizer(run / "tokenizer.model"),
-      facts(run / "run.json"),
-      log(run / "log.jsonl"),
-      checkpoint(run / "checkpoint") {}
 
 TaskText task_text(const RunConfig& config, const fs::path& data_folder, const FetchProgress& told) {
   TaskText out;
@@ -149,28 +141,6 @@ models::Seq2SeqOptions model_options(const RunConfig& config, std::int64_t vocab
   return options;
 }
 
-void write_facts(const RunFacts& facts, const RunFiles& files) {
-  const Json json = {{"data_folder", facts.data_folder}, {"data_sha256", facts.data_sha256},
-                     {"train_pairs", facts.train_pairs}, {"valid_pairs", facts.valid_pairs},
-                     {"test_pairs", facts.test_pairs},   {"vocab_size", facts.vocab_size},
-                     {"parameters", facts.parameters},   {"planned_minutes", facts.planned_minutes}};
-  io::write_file(files.facts, json.dump(2) + "\n");
-}
-
-RunFacts read_facts(const RunFiles& files) {
-  if (!fs::exists(files.config))
-    fail("read_facts", "a folder with a run (config.toml)", fmt::format("none in {}", files.folder.string()));
-  if (!fs::exists(files.facts))
-    fail("read_facts", "a run that has begun to train", fmt::format("{} is missing", files.facts.string()));
-  try {
-    const Json json = Json::parse(io::read_file(files.facts));
-    return {json.at("data_folder"), json.at("data_sha256"), json.at("train_pairs"), json.at("valid_pairs"),
-            json.at("test_pairs"),  json.at("vocab_size"),  json.at("parameters"),  json.at("planned_minutes")};
-  } catch (const Json::exception& error) {
-    fail("read_facts", fmt::format("facts of a run in {}", files.facts.string()), error.what());
-  }
-}
-
 Translator load_translator(const fs::path& run) {
   const RunFiles files(run);
   read_facts(files);
@@ -184,27 +154,11 @@ Translator load_translator(const fs::path& run) {
   return Translator(std::move(model), std::move(tokenizer));
 }
 
-ParallelText load_text(const fs::path& run) { return read_parallel_text(read_facts(RunFiles(run)).data_folder); }
+ParallelText load_text(const fs::path& run) { return read_parallel_text(read_facts(RunFiles(run)).task.data_folder); }
 
 BleuTokens run_bleu_tokens(const fs::path& run) {
   const RunConfig config = read_config(RunFiles(run).config);
   return bleu_tokens_for(config.data.languages.empty() ? "" : config.data.languages.back());
-}
-
-std::vector<std::pair<std::string, std::string>> facts_of(const fs::path& run) {
-  const RunFiles files(run);
-  const RunFacts facts = read_facts(files);
-  const RunConfig config = read_config(files.config);
-  const ModelConfig& m = config.model;
-  std::string languages;
-  for (const std::string& language : config.data.languages) languages += (languages.empty() ? "" : " to ") + language;
-  const std::int64_t step = has_checkpoint(files.checkpoint) ? load_checkpoint(files.checkpoint).step : 0;
-  return {{"task", languages.empty() ? config.task : config.task + " " + languages},
-          {"model", fmt::format("{} + {} layers, width {}, {} heads, {} parameters", m.num_layers, m.num_layers,
-                                m.model_dim, m.num_heads, facts.parameters)},
-          {"attention", fmt::format("{}, {}, {}", m.attention.score, m.attention.position, m.attention.normalizer)},
-          {"text", fmt::format("{} pairs, {} pieces", facts.train_pairs, facts.vocab_size)},
-          {"trained", fmt::format("{} of {} steps", step, config.train.steps)}};
 }
 
 }  // namespace attune::train

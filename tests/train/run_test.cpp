@@ -12,6 +12,7 @@
 #include "attune/io/atomic_file.hpp"
 #include "attune/train/checkpoint.hpp"
 #include "attune/train/evaluate.hpp"
+#include "attune/train/task.hpp"
 #include "attune/train/translate_task.hpp"
 #include "train/tiny_task.hpp"
 

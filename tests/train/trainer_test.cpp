@@ -5,9 +5,11 @@
 
 #include <cmath>
 #include <limits>
+#include <memory>
 
 #include "attune/base/error.hpp"
 #include "attune/optim/sgd.hpp"
+#include "attune/train/translate_learner.hpp"
 
 namespace attune::train {
 namespace {
@@ -32,27 +34,25 @@ std::vector<TokenPair> pairs() {
 
 /// A model, a stream and plain gradient descent at rate 0: gradients can be looked at, weights stay.
 struct Still {
-  models::Seq2SeqTransformer model;
+  TranslateLearner learner;
   optim::Sgd optimizer;
-  BatchStream stream;
   Trainer trainer;
-  explicit Still(const TrainerOptions& options)
-      : model(seeded({.source_vocab_size = 16,
-                      .num_encoder_layers = 1,
-                      .num_decoder_layers = 1,
-                      .model_dim = 16,
-                      .num_heads = 2,
-                      .dropout = 0})),
-        optimizer(model.parameters(), {.learning_rate = 0}),
-        stream(pairs(), {.batch_tokens = 40, .seed = 2}),
-        trainer(model, optimizer, stream, options) {}
-  static models::Seq2SeqOptions seeded(const models::Seq2SeqOptions& options) {
+  explicit Still(const TrainerOptions& options, const LossTerms& terms = {})
+      : learner(model(), BatchStream(pairs(), {.batch_tokens = 40, .seed = 2}), {}, {.loss = terms}),
+        optimizer(learner.model().parameters(), {.learning_rate = 0}),
+        trainer(learner, optimizer, options) {}
+  static std::shared_ptr<models::Seq2SeqTransformer> model() {
     set_seed(1);
-    return options;
+    return std::make_shared<models::Seq2SeqTransformer>(models::Seq2SeqOptions{.source_vocab_size = 16,
+                                                                               .num_encoder_layers = 1,
+                                                                               .num_decoder_layers = 1,
+                                                                               .model_dim = 16,
+                                                                               .num_heads = 2,
+                                                                               .dropout = 0});
   }
-  std::vector<double> gradient() const {
+  std::vector<double> gradient() {
     std::vector<double> all;
-    for (const Tensor& p : model.parameters()) {
+    for (const Tensor& p : learner.model().parameters()) {
       const std::vector<double> g = p.grad().to_vector();
       all.insert(all.end(), g.begin(), g.end());
     }
@@ -61,7 +61,7 @@ struct Still {
 };
 
 TEST(Trainer, AccumulatedBatchesAreOneLargeBatch) {
-  Still one({.label_smoothing = 0.1}), three({.label_smoothing = 0.1, .accumulate = 3});
+  Still one({}, {.label_smoothing = 0.1}), three({.accumulate = 3}, {.label_smoothing = 0.1});
   double loss = 0, tokens = 0;
   std::vector<double> gradient;
   for (int i = 0; i < 3; ++i) {
@@ -79,7 +79,7 @@ TEST(Trainer, AccumulatedBatchesAreOneLargeBatch) {
   const std::vector<double> g = three.gradient();
   ASSERT_EQ(g.size(), gradient.size());
   for (std::size_t j = 0; j < g.size(); ++j) EXPECT_NEAR(g[j], gradient[j] / tokens, 1e-6);
-  EXPECT_EQ(one.stream.cursor(), three.stream.cursor());
+  EXPECT_EQ(one.learner.cursor(), three.learner.cursor());
   EXPECT_EQ(three.optimizer.step(), 1);
 }
 
@@ -94,17 +94,70 @@ TEST(Trainer, AttentionIsSummarizedOnRequest) {
   EXPECT_NE(seen.largest_logit, 0);
 }
 
+TEST(Trainer, EveryAttentionModuleIsNamed) {
+  Still still({.accumulate = 2});
+  const UpdateReport report = still.trainer.update(true);
+  ASSERT_EQ(report.sites.size(), 2u * 3u) << "two micro-batches; encoder, decoder and cross attention";
+  for (const SiteStatistics& site : report.sites) {
+    EXPECT_EQ(site.statistics.num_heads, 2);
+    bool known = false;
+    for (const nn::NamedTensor& p : still.learner.model().named_parameters())
+      known |= p.name == site.name + ".weight_in";
+    EXPECT_TRUE(known) << site.name;
+  }
+  EXPECT_EQ(report.sites[0].name, report.sites[3].name);
+  EXPECT_TRUE(still.trainer.update().sites.empty());
+}
+
+TEST(Trainer, BetweenTheHalvesTheUpdateCanBeScaled) {
+  Still whole({}), halves({});
+  EXPECT_TRUE(whole.trainer.update().applied);
+  UpdateReport report = halves.trainer.propose();
+  EXPECT_TRUE(report.staged);
+  EXPECT_FALSE(report.applied);
+  EXPECT_EQ(halves.optimizer.step(), 0);
+  EXPECT_GT(report.gradient_norm, 0);
+  halves.trainer.apply(report);
+  EXPECT_TRUE(report.applied);
+  EXPECT_EQ(halves.optimizer.step(), 1);
+
+  // At a rate of its own, and with one matrix held still.
+  const std::vector<double> first = halves.learner.model().parameters()[1].to_vector();
+  const std::vector<double> second = halves.learner.model().parameters()[2].to_vector();
+  report = halves.trainer.propose(false, 0.5);
+  EXPECT_EQ(report.learning_rate, 0.5);
+  const std::size_t still = halves.optimizer.index_of(halves.learner.model().parameters()[1]);
+  halves.optimizer.scale_update(still, 0, halves.learner.model().parameters()[1].shape()[0], 0);
+  halves.trainer.apply(report);
+  EXPECT_EQ(halves.learner.model().parameters()[1].to_vector(), first);
+  EXPECT_NE(halves.learner.model().parameters()[2].to_vector(), second);
+}
+
+TEST(Learner, SkippedDataIsDataThatWasDrawn) {
+  Still drawn({}), skipped({});
+  for (const int n : {1, 3, 40}) {
+    for (int i = 0; i < n; ++i) drawn.learner.draw();
+    skipped.learner.skip(n);
+    EXPECT_EQ(drawn.learner.cursor(), skipped.learner.cursor()) << n;
+  }
+  EXPECT_GT(drawn.learner.cursor().epoch, 0) << "an epoch's end was on the way";
+  EXPECT_EQ(drawn.trainer.update().loss, skipped.trainer.update().loss);
+  EXPECT_THROW(drawn.learner.skip(-1), Error);
+  const MicroBatch foreign;
+  EXPECT_THROW(drawn.learner.loss(foreign, nullptr), Error);
+}
+
 TEST(Trainer, RefusesWhatIsNotFinite) {
   Still still({.most_refused = 2});
-  Tensor table = still.model.parameters()[0];  // [16, 16] embeddings: every token has one that is not finite
+  Tensor table = still.learner.model().parameters()[0];  // [16, 16] embeddings: every token has one that is not finite
   for (std::int64_t row = 0; row < 16; ++row) table.data<float>()[row * 16] = std::numeric_limits<float>::infinity();
-  const std::vector<double> before = still.model.parameters()[1].to_vector();
+  const std::vector<double> before = still.learner.model().parameters()[1].to_vector();
   EXPECT_FALSE(still.trainer.update(true).applied);
   EXPECT_EQ(still.optimizer.step(), 0);
-  EXPECT_EQ(still.model.parameters()[1].to_vector(), before);
+  EXPECT_EQ(still.learner.model().parameters()[1].to_vector(), before);
   EXPECT_THROW(still.trainer.update(), Error);
   EXPECT_THROW(Still({.accumulate = 0}), Error);
-  EXPECT_THROW(Still({.label_smoothing = 1}), Error);
+  EXPECT_THROW(Still({}, {.label_smoothing = 1}), Error);
 }
 
 }  // namespace

@@ -88,9 +88,16 @@ TEST(TranslateTask, FactsAreReadAsTheyWereWritten) {
   EXPECT_NE(error_of([&] { read_facts(files); }).find("config.toml"), std::string::npos);
   write_config(tiny::config(folder.path(), 1), files.config);
   EXPECT_NE(error_of([&] { read_facts(files); }).find("run.json"), std::string::npos);
-  write_facts({.data_folder = "a \"folder\"", .data_sha256 = "ab", .train_pairs = 5, .planned_minutes = 2.5}, files);
-  EXPECT_EQ(read_facts(files).data_folder, "a \"folder\"");
-  EXPECT_EQ(read_facts(files).train_pairs, 5);
+  write_facts({.task = {.data_folder = "a \"folder\"", .data_sha256 = "ab", .counts = {{"train_pairs", 5}}},
+               .parameters = 7,
+               .planned_minutes = 2.5},
+              files);
+  EXPECT_EQ(read_facts(files).task.data_folder, "a \"folder\"");
+  EXPECT_EQ(read_facts(files).task.data_sha256, "ab");
+  EXPECT_EQ(read_facts(files).task.count("train_pairs"), 5);
+  EXPECT_EQ(read_facts(files).task.count("vocab_size"), 0);
+  EXPECT_EQ(read_facts(files).task.counts.size(), 1u);
+  EXPECT_EQ(read_facts(files).parameters, 7);
   EXPECT_EQ(read_facts(files).planned_minutes, 2.5);
   EXPECT_NE(error_of([&] { load_translator(folder.path()); }).find("checkpoint"), std::string::npos);
   io::write_file(files.facts, io::read_file(files.facts).substr(0, 40));

@@ -68,6 +68,8 @@ class BatchStream {
   BatchCursor cursor() const { return cursor_; }
   /// Goes to where a stream with equal pairs and options stood. Throws Error for a place that does not exist.
   void seek(const BatchCursor& cursor);
+  /// Moves on by so many batches, as next() would. Throws Error for a negative number.
+  void skip(std::int64_t batches);
 
   /// Of the epoch that the cursor is in; differs by a few between epochs.
   std::int64_t batches_in_epoch() const { return std::int64_t(plan_.size()); }

@@ -1,5 +1,5 @@
-// A training run, from recipe to trained weights: text, tokenizer, model, optimizer, then one update after the other
-// with a log, validation and checkpoints (train/translate_task.hpp lists the files).
+// A training run, from recipe to trained weights: the task's learner, an optimizer, then one update after the other
+// with a log, validation and checkpoints (train/run_files.hpp lists the files).
 //
 // What a run becomes is a function of its configuration alone: minutes become a number of steps once, before the first
 // step, and that number is written into config.toml. A run that is killed at any moment goes on with resume_run() and

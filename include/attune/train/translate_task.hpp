@@ -1,33 +1,19 @@
-// The translation task: from a recipe to text, tokenizer and model, and the folder of a run that keeps them.
-//
-//   out/<run>/config.toml        the complete recipe; from the first step on with the number of steps
-//             tokenizer.model    SentencePiece
-//             run.json           which text, how many pairs, pieces and parameters
-//             log.jsonl          one line per interval
-//             checkpoint/        weights, moments, generator, data cursor, step
+// The translation task: from a recipe to text, tokenizer and model, and back from a run's folder to a translator.
 #pragma once
 #include <cstdint>
 #include <filesystem>
-#include <memory>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "attune/models/seq2seq.hpp"
 #include "attune/train/bleu.hpp"
 #include "attune/train/config.hpp"
 #include "attune/train/fetch.hpp"
 #include "attune/train/parallel_text.hpp"
+#include "attune/train/run_files.hpp"
 #include "attune/train/tokenizer.hpp"
 #include "attune/train/translator.hpp"
 
 namespace attune::train {
-
-/// Where the files of a run are.
-struct RunFiles {
-  std::filesystem::path folder, config, tokenizer, facts, log, checkpoint;
-  explicit RunFiles(const std::filesystem::path& run);
-};
 
 /// The text of a task and where it lies.
 struct TaskText {
@@ -47,17 +33,6 @@ Tokenizer task_tokenizer(const RunConfig& config, const ParallelText& text);
 /// sequence-to-sequence Transformer cannot take from a recipe.
 models::Seq2SeqOptions model_options(const RunConfig& config, std::int64_t vocab_size);
 
-/// What run.json holds.
-struct RunFacts {
-  std::string data_folder, data_sha256;
-  std::int64_t train_pairs = 0, valid_pairs = 0, test_pairs = 0;
-  std::int64_t vocab_size = 0, parameters = 0;
-  double planned_minutes = 0;  // 0: the recipe named steps
-};
-void write_facts(const RunFacts& facts, const RunFiles& files);
-/// Throws Error if the folder is no run, or one that has not got as far as its first step.
-RunFacts read_facts(const RunFiles& files);
-
 /// A run that can translate: its tokenizer and the weights of its last checkpoint.
 /// Throws Error if the folder is no run or has no checkpoint yet.
 Translator load_translator(const std::filesystem::path& run);
@@ -65,8 +40,5 @@ Translator load_translator(const std::filesystem::path& run);
 ParallelText load_text(const std::filesystem::path& run);
 /// How BLEU counts the tokens of a run's target language.
 BleuTokens run_bleu_tokens(const std::filesystem::path& run);
-
-/// What a run is, in words: {"model", "2 + 2 layers, ..."}, {"trained", "4400 of 4400 steps"}, ...
-std::vector<std::pair<std::string, std::string>> facts_of(const std::filesystem::path& run);
 
 }  // namespace attune::train
