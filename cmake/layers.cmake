@@ -4,9 +4,10 @@ include(cmake/dependencies.cmake)
 
 add_library(attune_flags INTERFACE)
 target_compile_options(attune_flags INTERFACE
-  # Vectorising a user's lambda inside the stage adaptor needs -O3; errno and traps are not observed anywhere. Programs and
-  # tests have no hot code of their own: -O1 halves the time to compile their headers.
-  $<$<CONFIG:Release>:-O$<IF:$<BOOL:$<TARGET_PROPERTY:ATTUNE_COLD>>,1,3>> -fno-math-errno -fno-trapping-math -ffp-contract=off
+  # Vectorising a user's lambda inside the stage adaptor needs -O3; errno and traps are not observed anywhere. What has no
+  # hot code of its own says so in ATTUNE_OPTIMIZE: programs, files and text at 1, most tests at 0 take half the time.
+  $<$<CONFIG:Release>:-O$<IF:$<STREQUAL:$<TARGET_PROPERTY:ATTUNE_OPTIMIZE>,>,3,$<TARGET_PROPERTY:ATTUNE_OPTIMIZE>>>
+  -fno-math-errno -fno-trapping-math -ffp-contract=off
   $<$<BOOL:${ATTUNE_WERROR}>:-Wall -Wextra $<$<CXX_COMPILER_ID:GNU>:-Wshadow=local> -Wno-missing-field-initializers -Werror>)
 if(ATTUNE_SANITIZE)
   target_compile_options(attune_flags INTERFACE -fsanitize=${ATTUNE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
@@ -71,8 +72,8 @@ function(attune_program name folder)
     return()
   endif()
   add_executable(${name}_program ${sources})
-  set_target_properties(${name}_program PROPERTIES OUTPUT_NAME ${name} ATTUNE_COLD ON)
-  attune_together(${name}_program 6)
+  set_target_properties(${name}_program PROPERTIES OUTPUT_NAME ${name} ATTUNE_OPTIMIZE 1)
+  attune_together(${name}_program 12)
   target_include_directories(${name}_program PRIVATE ${PROJECT_SOURCE_DIR}/src)
   target_compile_definitions(${name}_program PRIVATE ATTUNE_VERSION="${PROJECT_VERSION}")
   target_link_libraries(${name}_program PRIVATE ${ARG_NEEDS} ${ATTUNE_NEEDS_program} attune_flags)
@@ -87,6 +88,15 @@ function(attune_tests)
     find_package(GTest REQUIRED)
   endif()
   include(${PROJECT_SOURCE_DIR}/cmake/cpu_targets.cmake)
+  # What nearly all tests include is compiled once. The owner of that header is a program that nobody builds whole, so
+  # that no test waits for another.
+  file(WRITE ${PROJECT_BINARY_DIR}/test_headers.cpp "int main() {}\n")
+  add_executable(test_headers EXCLUDE_FROM_ALL ${PROJECT_BINARY_DIR}/test_headers.cpp)
+  set_target_properties(test_headers PROPERTIES ATTUNE_OPTIMIZE 0)
+  target_link_libraries(test_headers PRIVATE GTest::gtest attune_flags ${ATTUNE_NEEDS_base})
+  target_precompile_headers(test_headers PRIVATE <gtest/gtest.h> <fmt/format.h> <algorithm> <cmath> <filesystem>
+    <fstream> <functional> <map> <random> <string> <vector>)
+
   file(GLOB folders CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/*)
   foreach(folder ${folders})
     get_filename_component(name ${folder} NAME)
@@ -102,11 +112,15 @@ function(attune_tests)
       continue()
     endif()
     add_executable(test_${name} ${sources})
-    set_target_properties(test_${name} PROPERTIES ATTUNE_COLD ON)
+    if(name STREQUAL contract)  # stages in float64, compiled here
+      set_target_properties(test_${name} PROPERTIES ATTUNE_OPTIMIZE 1)
+      attune_together(test_${name} 2)
+    else()
+      set_target_properties(test_${name} PROPERTIES ATTUNE_OPTIMIZE 0)
+      target_precompile_headers(test_${name} REUSE_FROM test_headers)
+    endif()
     if(name MATCHES "^(autograd|base|nn|optim|train)$")
       attune_together(test_${name} 7)
-    elseif(name STREQUAL contract)
-      attune_together(test_${name} 2)
     endif()
     get_target_property(below attune_layer_${layer} ATTUNE_CLOSURE)
     foreach(lower ${below})

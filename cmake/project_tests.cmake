@@ -25,7 +25,7 @@ endif()
 function(attune_consumer_test name way build)
   add_test(NAME install.${name} ${ARGN} COMMAND ${CMAKE_COMMAND} -DWAY=${way} -DBUILD=${build} -DTRAIN=${ATTUNE_BUILD_TRAIN}
     -DSOURCE=${PROJECT_SOURCE_DIR} -DBINARY=${PROJECT_BINARY_DIR} -DCOMPILER=${CMAKE_CXX_COMPILER}
-    -DLAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER} -P ${PROJECT_SOURCE_DIR}/tests/install/run.cmake)
+    "-DLAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER}" -P ${PROJECT_SOURCE_DIR}/tests/install/run.cmake)
 endfunction()
 attune_consumer_test(find_package find_package ON)
 attune_consumer_test(add_subdirectory add_subdirectory OFF)

@@ -22,8 +22,9 @@ if(WAY STREQUAL "find_package")
 else()
   set(options -DATTUNE_FOLDER=${SOURCE})
 endif()
+string(REPLACE ";" "\\;" launcher "${LAUNCHER}")  # may be a command with arguments
 step(${CMAKE_COMMAND} -G Ninja -S ${SOURCE}/tests/install -B ${work}/build -DCMAKE_BUILD_TYPE=Release
-  -DCMAKE_CXX_COMPILER=${COMPILER} -DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER} ${options})
+  -DCMAKE_CXX_COMPILER=${COMPILER} "-DCMAKE_CXX_COMPILER_LAUNCHER=${launcher}" ${options})
 if(BUILD)
   step(${CMAKE_COMMAND} --build ${work}/build --target consumer)
   step(${work}/build/consumer)
