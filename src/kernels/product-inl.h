@@ -25,7 +25,7 @@ enum class Into {
   add,        // c = c + ab
   begin,      // c = start[n] + ab: a bias, read once per block
   rescale,    // c = c * factor[n] + ab: the online softmax's correction, fused into the load of the accumulator
-  weights     // c = 2^(start[n] + ab), and sum[n] += c[m][n] over all m
+  maximum     // c = ab, and maximum[n] = max(maximum[n], c[m][n]) over all m
 };
 
 /// Rows that will be needed soon: fetched into the second-level cache between the blocks of products, some at a time,
@@ -35,37 +35,29 @@ class Upcoming {
   template <class T>
   void add(const T* first, std::ptrdiff_t stride, int rows, int cols) {
     if (!first || rows <= 0) return;
-    const std::ptrdiff_t step = stride * std::ptrdiff_t(sizeof(T));
-    int lines = (cols * int(sizeof(T)) + 63) / 64;
-    if (step == lines * 64) lines *= rows, rows = 1;  // rows that lie end to end
-    areas_[count_++] = {reinterpret_cast<const char*>(first), step - lines * 64, rows, lines, lines};
-    lines_ += rows * lines;
+    areas_[count_++] = {reinterpret_cast<const char*>(first), stride * std::ptrdiff_t(sizeof(T)), rows,
+                        cols * int(sizeof(T))};
+    rows_ += rows;
   }
   /// All of it within so many blocks.
-  void spread(int blocks) { pace_ = blocks > 0 ? (lines_ + blocks - 1) / blocks : lines_; }
+  void spread(int blocks) { pace_ = blocks > 0 ? (rows_ + blocks - 1) / blocks : rows_; }
   HWY_INLINE void fetch() {
-    for (int n = pace_; n > 0 && at_ < count_;) {
+    for (int n = pace_; n > 0 && at_ < count_; --n) {
       Area& a = areas_[at_];
-      const int take = n < a.left ? n : a.left;
-      for (int i = 0; i < take; ++i) __builtin_prefetch(a.place + i * 64, 0, 2);
-      a.place += take * 64;
-      a.left -= take;
-      n -= take;
-      if (a.left > 0) break;
-      a.place += a.skip;
-      a.left = a.lines;
+      for (int byte = 0; byte < a.bytes; byte += 64) __builtin_prefetch(a.row + byte, 0, 2);
+      a.row += a.stride;
       if (--a.rows == 0) ++at_;
     }
   }
 
  private:
   struct Area {
-    const char* place;
-    std::ptrdiff_t skip;  // bytes from the end of a row to the next
-    int rows, lines, left;  // lines of 64 bytes: of a row, and not fetched of this one
+    const char* row;
+    std::ptrdiff_t stride;  // bytes
+    int rows, bytes;        // bytes of each row
   };
   Area areas_[8];
-  int count_ = 0, at_ = 0, lines_ = 0, pace_ = 1;
+  int count_ = 0, at_ = 0, rows_ = 0, pace_ = 1;
 };
 
 /// Registers that one block may fill with sums.
@@ -86,8 +78,7 @@ template <class T>
 constexpr bool kAllBlocks = sizeof(T) == 4 && HWY_TARGET != HWY_STATIC_TARGET;
 
 /// kRows x kVectors registers of c. With kPartial the last vector has only `last` lanes in b and c.
-/// `lanes` points at start or factor for these columns (begin, rescale), padded to whole vectors; for weights at sum,
-/// with start cm numbers behind.
+/// `lanes` points at start, factor or maximum for these columns (begin, rescale, maximum), padded to whole vectors.
 template <int kRows, int kVectors, Into kInto, bool kPartial, class T>
 HWY_INLINE void product_block(int k, const T* HWY_RESTRICT a, std::ptrdiff_t am, std::ptrdiff_t ak,
                               const T* HWY_RESTRICT b, std::ptrdiff_t bk, T* HWY_RESTRICT c, std::ptrdiff_t cm,
@@ -106,8 +97,6 @@ HWY_INLINE void product_block(int k, const T* HWY_RESTRICT a, std::ptrdiff_t am,
         sum[i][j] = read(c + i * cm, j);
       } else if constexpr (kInto == Into::begin) {
         sum[i][j] = load(lanes + j * kL);
-      } else if constexpr (kInto == Into::weights) {
-        sum[i][j] = load(lanes + cm + j * kL);
       } else if constexpr (kInto == Into::rescale) {
         sum[i][j] = hn::Mul(load(lanes + j * kL), read(c + i * cm, j));
       } else {
@@ -126,18 +115,12 @@ HWY_INLINE void product_block(int k, const T* HWY_RESTRICT a, std::ptrdiff_t am,
     a += ak;
     b += bk;
   }
-  if constexpr (kInto == Into::weights) {
-    ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j) {
-      T* const at = lanes + j * kL;
-      Vec<T> total = load(at);
-      ATTUNE_UNROLL for (int i = 0; i < kRows; ++i) {
-        const Vec<T> weight = exp2_of_finite(sum[i][j]);
-        total = hn::Add(total, weight);
-        store(weight, c + i * cm + j * kL);
-      }
-      store(total, at);
+  ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j) {
+    if constexpr (kInto == Into::maximum) {
+      Vec<T> top = load(lanes + j * kL);
+      ATTUNE_UNROLL for (int i = 0; i < kRows; ++i) top = hn::Max(top, sum[i][j]);
+      store(top, lanes + j * kL);
     }
-    return;
   }
   ATTUNE_UNROLL for (int i = 0; i < kRows; ++i) {
     ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j) {
@@ -150,24 +133,20 @@ HWY_INLINE void product_block(int k, const T* HWY_RESTRICT a, std::ptrdiff_t am,
   }
 }
 
-/// All m rows of kVectors columns of vectors: full blocks and some with one row less, so that none is thin, which would
-/// wait for b: 64 rows as 9 x 6 + 2 x 5 run at 97.8 % of the peak, as 10 x 6 + 4 at 95.4 %. A few rows: what fits.
+/// All m rows of kVectors columns of vectors: full blocks, then 4, 2 and 1 rows.
 template <int kVectors, Into kInto, bool kPartial, class T>
 HWY_NOINLINE void product_columns(int m, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b,
                                   std::ptrdiff_t bk, T* c, std::ptrdiff_t cm, T* lanes, int last, Upcoming* ahead) {
   constexpr int kRows = block_rows(kVectors);
-  constexpr int kLess = kAllBlocks<T> && kRows > 4 ? kRows - 1 : kRows;
-  const int some = (kRows - m % kRows) % kRows * kLess;  // m = kRows x + kLess y with the least y: rows in y blocks
-  const int thinner = kLess < kRows && some <= m ? some : 0;
   int i = 0;
-  for (; i + kRows <= m - thinner; i += kRows) {
+  for (; i + kRows <= m; i += kRows) {
     if (ahead) ahead->fetch();
     product_block<kRows, kVectors, kInto, kPartial>(k, a + i * am, am, ak, b, bk, c + i * cm, cm, lanes, last);
   }
   if (ahead) ahead->fetch();
-  if constexpr (kLess < kRows) {
-    for (; i + kLess <= m; i += kLess)
-      product_block<kLess, kVectors, kInto, kPartial>(k, a + i * am, am, ak, b, bk, c + i * cm, cm, lanes, last);
+  if constexpr (kRows > 4 && kAllBlocks<T>) {
+    for (; i + 4 <= m; i += 4)
+      product_block<4, kVectors, kInto, kPartial>(k, a + i * am, am, ak, b, bk, c + i * cm, cm, lanes, last);
   }
   for (; i + 2 <= m; i += 2)
     product_block<2, kVectors, kInto, kPartial>(k, a + i * am, am, ak, b, bk, c + i * cm, cm, lanes, last);
@@ -214,7 +193,7 @@ HWY_NOINLINE void product_called(int m, int n, int k, const T* a, std::ptrdiff_t
 }
 
 /// c[m][n] (+)= sum_k a[m * am + k * ak] * b[k * bk + n]; b, c are read and written at columns 0 .. n-1 only.
-/// lanes: start, factor or sum [n], padded to whole vectors; null for overwrite and add.
+/// lanes: start, factor or maximum [n], padded to whole vectors; null for overwrite and add.
 /// ahead: rows to fetch meanwhile; may be null. kWhole: n is a multiple of the lanes, which halves the code.
 template <Into kInto, bool kWhole = false, class T>
 HWY_INLINE void product_into(int m, int n, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b,
