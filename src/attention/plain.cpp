@@ -55,7 +55,10 @@ bool describe_rows(const Problem<T>& p, const PlainMask& mask, Moments<T>& m, co
     if (visible > 0 && !(is_finite(m.largest[i]) && is_finite(m.sum[i]) && is_finite(m.second[i]))) return false;
     Rows<T> row;
     row.sum = &m.sum[i], row.first = &m.first[i], row.second = &m.second[i];
-    if (result.entropy) result.entropy[i] = visible > 0 ? row_entropy(row, 0) : T(0);
+    if (result.entropy) {
+      const T entropy = visible > 0 ? row_entropy(row, 0) : T(0);
+      result.entropy[i] = entropy < 0 ? T(0) : entropy;  // where one key has it all, rounding may leave less than none
+    }
     if (RowStatistics<T>* out = result.statistics) {
       out->largest_score[i] = out->largest_logit[i] = m.largest[i];
       out->smallest_score[i] = m.smallest[i];

@@ -96,6 +96,7 @@ HWY_INLINE Vec<T> clamp_keep_nan(Vec<T> x, T low, T high) {
 /// 2^x = 2^n * p(r) with n the nearest integer, r = x - n in [-1/2, 1/2], and p(r) = 1 + r q(r) the minimax polynomial
 /// for the relative error (Remez; 9.2e-8 at degree 5, 3.4e-18 at degree 11). p(0) = 1 makes the online softmax's
 /// correction exact when the maximum did not change.
+template <bool kFinite = false>
 HWY_INLINE Vec<float> exp2(Vec<float> x) {
   const auto polynomial = [](Vec<float> r) HWY_ATTR {
     Vec<float> p = set(0.0013264727140072014f);
@@ -106,11 +107,11 @@ HWY_INLINE Vec<float> exp2(Vec<float> x) {
     return hn::MulAdd(p, r, set(1.0f));
   };
 #if HWY_TARGET == HWY_AVX3
-  // A mask where x is less than what matters, rather than a maximum, which would take a turn of the multipliers:
-  // -infinity - (-infinity) would be NaN.
+  // -infinity - (-infinity) would be NaN. The guard is a maximum: the multipliers' pipes do not take part in it, as
+  // they would in a comparison.
+  if constexpr (!kFinite) x = hn::Max(set(-200.0f), x);  // NaN stays: maxps returns its second operand if either is
   const Vec<float> n = hn::Round(x);
-  const __mmask16 large = _mm512_cmp_ps_mask(x.raw, _mm512_set1_ps(-200.0f), _CMP_NLT_UQ);
-  return Vec<float>{_mm512_maskz_scalef_ps(large, polynomial(hn::Sub(x, n)).raw, n.raw)};
+  return Vec<float>{_mm512_scalef_ps(polynomial(hn::Sub(x, n)).raw, n.raw)};
 #else
   // Adding 1.5 * 2^23 + 127 rounds to an integer and leaves n + 127, the exponent of 2^n, in the lowest bits. The
   // factor is 0 at n = -127 and infinite at n = 128.
@@ -121,6 +122,8 @@ HWY_INLINE Vec<float> exp2(Vec<float> x) {
   return hn::Mul(polynomial(hn::Sub(x, n)), factor);
 #endif
 }
+/// The same where x is known to be finite or NaN (-infinity gives NaN on AVX-512).
+HWY_INLINE Vec<float> exp2_of_finite(Vec<float> x) { return exp2<true>(x); }
 HWY_INLINE Vec<double> exp2(Vec<double> x) {
   const auto polynomial = [](Vec<double> r) HWY_ATTR {
     Vec<double> p = set(4.434771298200377e-10);
@@ -148,6 +151,7 @@ HWY_INLINE Vec<double> exp2(Vec<double> x) {
   return hn::Mul(polynomial(hn::Sub(x, n)), factor);
 #endif
 }
+HWY_INLINE Vec<double> exp2_of_finite(Vec<double> x) { return exp2(x); }
 
 /// Natural logarithm of positive normal numbers, relative error at most 3e-7 (float) and 1e-15 (double) away from 1;
 /// infinity and NaN stay what they are. x = 2^e m with m in [sqrt(1/2), sqrt(2)), and with s = (m - 1) / (m + 1):
