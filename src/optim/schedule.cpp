@@ -1,207 +1,299 @@
-// The schedules' checks and the longer formulas, and Schedule as text: spec and JSON.
+// Schedule as a value and as words: the fields of every schedule are read, checked and written by name, here and
+// nowhere else.
 #include "attune/optim/schedule.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
-#include <numbers>
+#include <cmath>
 #include <type_traits>
 
 #include "attune/base/error.hpp"
-#include "optim/names.hpp"
+#include "attune/base/nearest.hpp"
+#include "optim/schedule_lengths.hpp"
 
 namespace attune::optim {
-namespace schedule {
-
-std::string_view name_of(WarmupStart x) { return detail::name_in(x); }
-std::string_view name_of(PastEnd x) { return detail::name_in(x); }
-std::string_view name_of(Curve x) { return detail::name_in(x); }
-
-std::int64_t step_within(std::int64_t t, std::int64_t total, PastEnd past_end, std::string_view schedule) {
-  if (total == 0 || t <= total || past_end == PastEnd::reference) return t;
-  if (past_end == PastEnd::error) {
-    fail(fmt::format("schedule {}", schedule), fmt::format("a step of at most {}", total), fmt::format("got {}", t));
-  }
-  return total;
-}
-
-void check_total(std::string_view schedule, std::int64_t total, bool needed) {
-  if (total < (needed ? 1 : 0)) {
-    fail(fmt::format("schedule {}", schedule), needed ? "`total`, 1 step or more" : "`total` of 0 (no end) or more",
-         fmt::format("got {}", total));
-  }
-}
-
-void check_length(std::string_view schedule, std::string_view field, double length, std::int64_t total) {
-  const std::string where = fmt::format("schedule {}", schedule);
-  const std::string field_text = fmt::format("`{}`, a share below 1 or a whole number of steps", field);
-  if (!(length >= 0) || length > 9e15 || (length >= 1 && length != std::floor(length))) {
-    fail(where, field_text, fmt::format("got {}", length));
-  }
-  if (length > 0 && length < 1 && total == 0) {
-    fail(where, field_text, fmt::format("got the share {} of a total that is not given", length));
-  }
-  if (total > 0 && steps_of(length, total) > total) {
-    fail(where, fmt::format("`{}` of at most `total` = {} steps", field, total), fmt::format("got {}", length));
-  }
-}
-
-void check_ratio(std::string_view schedule, std::string_view field, double ratio) {
-  if (!(ratio >= 0 && ratio <= 1)) {
-    fail(fmt::format("schedule {}", schedule), fmt::format("`{}` between 0 and 1", field),
-         fmt::format("got {}", ratio));
-  }
-}
-
 namespace {
 
-void check_positive(std::string_view schedule, std::string_view field, double x, bool or_zero = false) {
-  if (!(std::isfinite(x) && (x > 0 || (or_zero && x == 0)))) {
-    fail(fmt::format("schedule {}", schedule),
-         fmt::format("`{}`, a finite number {}", field, or_zero ? "of 0 or more" : "above 0"),
-         fmt::format("got {}", x));
-  }
-}
+using schedule::Choice;
+using schedule::Field;
+using schedule::FieldVisitor;
+using schedule::Length;
+using List = std::vector<std::variant<double, std::string>>;
+using Specs = std::vector<ScheduleSpec>;
 
-double rise(Curve curve, double p) {
-  switch (curve) {
-    case Curve::cosine:
-      return 0.5 * (1 - std::cos(std::numbers::pi * p));
-    case Curve::one_minus_sqrt:
-      return 1 - std::sqrt(1 - p);
-    default:
-      return p;
-  }
-}
-
-double fall(Curve curve, double p) {
-  switch (curve) {
-    case Curve::cosine:
-      return 0.5 * (1 + std::cos(std::numbers::pi * p));
-    case Curve::one_minus_sqrt:
-      return 1 - std::sqrt(p);
-    case Curve::exponential:
-      return 2 * std::pow(0.5, p) - 1;
-    case Curve::square:
-      return (1 - p) * (1 - p);
-    default:
-      return 1 - p;
-  }
-}
-
-}  // namespace
-
-void Cosine::check() const {
-  check_total(name, total, true);
-  check_length(name, "warmup", warmup, total);
-  check_ratio(name, "warmup_from", warmup_from);
-  check_ratio(name, "min_ratio", min_ratio);
-  check_positive(name, "cycles", cycles);
-}
-
-void Noam::check() const {
-  check_total(name, total, false);
-  check_length(name, "warmup", warmup, total);
-  check_positive(name, "model_dim", model_dim);
-  check_positive(name, "scale", scale);
-}
-
-void InverseSqrt::check() const {
-  check_total(name, total, false);
-  check_length(name, "warmup", warmup, total);
-  check_ratio(name, "warmup_from", warmup_from);
-  check_positive(name, "timescale", timescale, true);
-}
-
-void Wsd::check() const {
-  check_total(name, total, true);
-  check_length(name, "warmup", warmup, total);
-  check_length(name, "decay", decay, total);
-  check_ratio(name, "warmup_from", warmup_from);
-  check_ratio(name, "min_ratio", min_ratio);
-  const std::int64_t W = steps_of(warmup, total), D = steps_of(decay, total);
-  if (W + D > total) {
-    fail("schedule wsd", fmt::format("`warmup` and `decay` within `total` = {} steps", total),
-         fmt::format("got {} and {} steps", W, D));
-  }
-  if (warmup_shape == Curve::exponential || warmup_shape == Curve::square) {
-    fail("schedule wsd", "`warmup_shape` of linear, cosine or 1-sqrt", fmt::format("got {}", name_of(warmup_shape)));
-  }
-}
-
-double Wsd::factor(std::int64_t t) const {
-  t = step_within(t, total, past_end, name);
-  const std::int64_t W = steps_of(warmup, total), D = steps_of(decay, total);
-  if (t < W) {
-    if (warmup_start == WarmupStart::value) {
-      return warmup_from + (1 - warmup_from) * rise(warmup_shape, double(t) / double(W));
-    }
-    return rise(warmup_shape, warmup_factor(t, W, warmup_start, 0)) * (1 - min_ratio) + min_ratio;
-  }
-  if (t < total - D) return 1;
-  if (t >= total) return min_ratio;
-  return fall(decay_shape, double(t - (total - D)) / double(D)) * (1 - min_ratio) + min_ratio;
-}
-
-Wsd Wsd::decay_from(std::int64_t t) const {
-  const std::int64_t W = steps_of(warmup, total), D = steps_of(decay, total);
-  Wsd early = *this;
-  early.warmup = double(W);
-  early.decay = double(D);
-  early.total = std::clamp(t, W, total - D) + D;
-  return early;
-}
-
-}  // namespace schedule
-
-namespace {
-
-/// Calls f with the default value of the schedule of that kind; throws if there is none.
-template <class F>
-auto with_kind(std::string_view function, std::string_view kind, F&& f) {
-  return detail::with_named<AllSchedules>(function, "a schedule", kind, std::forward<F>(f));
+std::string shown(const ScheduleValue& value) {
+  return std::visit(
+      [](const auto& x) -> std::string {
+        using T = std::remove_cvref_t<decltype(x)>;
+        if constexpr (std::is_same_v<T, std::string>) return fmt::format("\"{}\"", x);
+        if constexpr (std::is_same_v<T, double> || std::is_same_v<T, bool>) return fmt::format("{}", x);
+        if constexpr (std::is_same_v<T, List>) return fmt::format("a list of {}", x.size());
+        if constexpr (std::is_same_v<T, Specs>) return fmt::format("a list of {} schedules", x.size());
+        if constexpr (std::is_same_v<T, ScheduleGroups>) return fmt::format("{} groups", x.size());
+      },
+      value);
 }
 
 [[noreturn]] void bad_field(std::string_view kind, std::string_view field, std::string_view needs,
-                            const std::variant<double, std::string>& got) {
-  fail(fmt::format("schedule {}", kind), fmt::format("`{}`, {}", field, needs),
-       std::holds_alternative<double>(got) ? fmt::format("got {}", std::get<double>(got))
-                                           : fmt::format("got \"{}\"", std::get<std::string>(got)));
+                            const ScheduleValue& got) {
+  fail(fmt::format("schedule {}", kind), fmt::format("`{}`, {}", field, needs), "got " + shown(got));
 }
 
-template <class T>
-T field_value(std::string_view kind, std::string_view field, const std::variant<double, std::string>& from) {
-  if constexpr (std::is_enum_v<T>) {
-    if (std::holds_alternative<std::string>(from)) {
-      if (const auto found = detail::find_name<T>(std::get<std::string>(from))) return *found;
-    }
-    bad_field(kind, field, "one of " + detail::names_of<T>(), from);
-  } else {
-    if (!std::holds_alternative<double>(from)) bad_field(kind, field, "a number", from);
-    const double x = std::get<double>(from);
-    if constexpr (std::is_integral_v<T>) {
-      // Whole numbers up to 2^53 are exact in double, and the only ones that a number of steps could need.
-      if (!(std::abs(x) < 9007199254740992.0) || x != std::floor(x)) bad_field(kind, field, "a whole number", from);
-    }
-    return T(x);
+/// Puts a value into the field that it belongs to.
+struct Setter {
+  std::string_view kind, name;
+  const ScheduleValue& value;
+
+  double number(const ScheduleValue& x) const {
+    if (!std::holds_alternative<double>(x)) bad_field(kind, name, "a number", x);
+    return std::get<double>(x);
   }
+  void operator()(double* to) const { *to = number(value); }
+  void operator()(std::int64_t* to) const {
+    const double x = number(value);
+    // Whole numbers up to 2^53 are exact in double, and the only ones that a number of steps could need.
+    if (!(std::abs(x) < 9007199254740992.0) || x != std::floor(x)) bad_field(kind, name, "a whole number", value);
+    *to = std::int64_t(x);
+  }
+  void operator()(bool* to) const {
+    if (!std::holds_alternative<bool>(value)) bad_field(kind, name, "true or false", value);
+    *to = std::get<bool>(value);
+  }
+  void operator()(std::vector<double>* to) const {
+    if (!std::holds_alternative<List>(value)) bad_field(kind, name, "a list of numbers", value);
+    to->clear();
+    for (const auto& x : std::get<List>(value)) {
+      if (!std::holds_alternative<double>(x)) bad_field(kind, name, "a list of numbers", std::get<std::string>(x));
+      to->push_back(std::get<double>(x));
+    }
+  }
+  template <class T>
+  void operator()(Length<T> to) const {
+    (*this)(to.value);
+  }
+  void operator()(const Choice& to) const {
+    if (const auto* text = std::get_if<std::string>(&value)) {
+      const auto found = std::find(to.names.begin(), to.names.end(), *text);
+      if (found != to.names.end()) {
+        *to.value = std::uint8_t(found - to.names.begin());
+        return;
+      }
+    }
+    bad_field(kind, name, fmt::format("one of {}", fmt::join(to.names, ", ")), value);
+  }
+  void operator()(std::vector<Schedule>* to) const {
+    if (!std::holds_alternative<Specs>(value)) bad_field(kind, name, "a list of schedules", value);
+    to->clear();
+    for (const ScheduleSpec& spec : std::get<Specs>(value)) to->push_back(Schedule::from_spec(spec));
+  }
+  void operator()(schedule::Groups* to) const {
+    if (!std::holds_alternative<ScheduleGroups>(value)) bad_field(kind, name, "schedules by their groups", value);
+    to->clear();
+    for (const auto& [group, spec] : std::get<ScheduleGroups>(value)) {
+      to->emplace_back(group, Schedule::from_spec(spec));
+    }
+  }
+};
+
+ScheduleValue value_of(const Field& field) {
+  return std::visit(
+      [](const auto& from) -> ScheduleValue {
+        using T = std::remove_cvref_t<decltype(from)>;
+        if constexpr (std::is_same_v<T, Choice>) {
+          return std::string(from.names[*from.value]);
+        } else if constexpr (std::is_same_v<T, std::vector<Schedule>*>) {
+          Specs specs;
+          for (const Schedule& s : *from) specs.push_back(s.spec());
+          return specs;
+        } else if constexpr (std::is_same_v<T, schedule::Groups*>) {
+          ScheduleGroups groups;
+          for (const auto& [group, s] : *from) groups.emplace_back(group, s.spec());
+          return groups;
+        } else {
+          const auto& x = [&]() -> const auto& {
+            if constexpr (std::is_pointer_v<T>) {
+              return *from;
+            } else {
+              return *from.value;
+            }
+          }
+          ();
+          using X = std::remove_cvref_t<decltype(x)>;
+          if constexpr (std::is_same_v<X, bool>) {
+            return x;
+          } else if constexpr (std::is_same_v<X, std::vector<double>>) {
+            return List(x.begin(), x.end());
+          } else {
+            return double(x);
+          }
+        }
+      },
+      field.place);
+}
+
+/// What a kind of schedule is made by.
+struct Kind {
+  std::string_view name;
+  void (*visit_default)(const std::function<void(FieldVisitor&)>&);
+  Schedule (*make)(const std::function<void(FieldVisitor&)>& fill);
+};
+
+template <class S>
+constexpr Kind kind_of() {
+  return {S::name,
+          [](const std::function<void(FieldVisitor&)>& look) {
+            S s;
+            FieldVisitor visitor;
+            s.fields(visitor);
+            look(visitor);
+          },
+          [](const std::function<void(FieldVisitor&)>& fill) -> Schedule {
+            S s;
+            FieldVisitor visitor;
+            s.fields(visitor);
+            fill(visitor);
+            return Schedule(std::move(s));
+          }};
+}
+
+template <class... S>
+constexpr std::array<Kind, sizeof...(S)> kinds_of(std::type_identity<std::tuple<S...>>) {
+  return {kind_of<S>()...};
+}
+constexpr auto kKinds = kinds_of(std::type_identity<AllSchedules>{});
+
+const Kind& kind_named(std::string_view function, std::string_view name) {
+  for (const Kind& kind : kKinds) {
+    if (kind.name == name) return kind;
+  }
+  const std::vector<std::string> known = schedule_kinds();
+  fail(function, fmt::format("a schedule of {}", fmt::join(known, ", ")),
+       fmt::format("got `{}`; the nearest is `{}`", name, nearest(name, known)));
+}
+
+Field& field_named(std::string_view kind, std::string_view name, FieldVisitor& visitor) {
+  for (Field& field : visitor.fields) {
+    if (field.name == name) return field;
+  }
+  std::vector<std::string> known;
+  for (const Field& field : visitor.fields) known.emplace_back(field.name);
+  fail(fmt::format("schedule {}", kind), fmt::format("a field of {}", fmt::join(known, ", ")),
+       fmt::format("got `{}`; the nearest is `{}`", name, nearest(name, known)));
+}
+
+/// Schedules inside that have no total get it from above: in a sequential the length of their part, else all of it.
+ScheduleSpec with_totals(ScheduleSpec spec) {
+  double total = 0;
+  bool parts = spec.kind == schedule::Sequential::name;
+  std::vector<double> starts{0};
+  for (const auto& [name, value] : spec.fields) {
+    if (name == "total" && std::holds_alternative<double>(value)) total = std::get<double>(value);
+    if (name == "restart" && std::holds_alternative<bool>(value)) parts = parts && std::get<bool>(value);
+  }
+  for (const auto& [name, value] : spec.fields) {
+    if (name != "milestones" || !std::holds_alternative<List>(value)) continue;
+    for (const auto& x : std::get<List>(value)) {
+      const double* m = std::get_if<double>(&x);
+      starts.push_back(m && *m >= 0 && *m < 9e15 ? double(schedule::steps_of(*m, std::int64_t(total))) : total);
+    }
+  }
+  const auto give = [](ScheduleSpec& child, double steps) {
+    for (const auto& [name, value] : child.fields) {
+      if (name == "total" && value != ScheduleValue(0.0)) return;
+    }
+    if (steps >= 1) child.fields.emplace_back("total", steps);
+  };
+  for (auto& [name, value] : spec.fields) {
+    if (auto* specs = std::get_if<Specs>(&value)) {
+      for (std::size_t i = 0; i < specs->size(); ++i) {
+        if (!parts) {
+          give((*specs)[i], total);
+        } else if (i + 1 < starts.size()) {
+          give((*specs)[i], std::max(1.0, starts[i + 1] - starts[i]));
+        } else if (total > 0 && i < starts.size()) {
+          give((*specs)[i], std::max(1.0, total - starts[i]));
+        }
+      }
+    } else if (auto* groups = std::get_if<ScheduleGroups>(&value)) {
+      for (auto& group : *groups) give(group.second, total);
+    }
+  }
+  return spec;
 }
 
 }  // namespace
+
+struct Schedule::Function final : Schedule::Formula {
+  explicit Function(std::function<double(std::int64_t)> f) : function(std::move(f)) {}
+  double factor(std::int64_t t) const override { return function(t); }
+  std::optional<double> momentum(std::int64_t) const override { return std::nullopt; }
+  std::function<double(std::int64_t)> function;
+};
+
+Schedule::Schedule() : Schedule(schedule::Constant{}) {}
 
 Schedule Schedule::from_function(std::function<double(std::int64_t)> factor) {
   if (!factor) fail("Schedule::from_function", "a function", "got none");
   Schedule s;
   s.kind_ = "function";
   s.spec_ = nullptr;
-  s.factor_ = std::make_shared<const std::function<double(std::int64_t)>>(std::move(factor));
+  s.formula_ = std::make_shared<const Function>(std::move(factor));
   return s;
 }
 
 double Schedule::factor(std::int64_t t) const {
   if (t < 0) fail("Schedule::factor", "a step of 0 or more", fmt::format("got {}", t));
-  return (*factor_)(t);
+  return formula_->factor(t);
+}
+
+std::optional<double> Schedule::momentum(std::int64_t t) const {
+  if (t < 0) fail("Schedule::momentum", "a step of 0 or more", fmt::format("got {}", t));
+  return formula_->momentum(t);
+}
+
+const schedule::PerGroup* Schedule::per_group() const {
+  const auto* of = dynamic_cast<const Of<schedule::PerGroup>*>(formula_.get());
+  return of ? &of->formula : nullptr;
+}
+
+std::vector<std::string> Schedule::groups() const {
+  std::vector<std::string> names;
+  if (const schedule::PerGroup* p = per_group()) {
+    for (const auto& group : p->groups) {
+      if (group.first != schedule::PerGroup::kOtherwise) names.push_back(group.first);
+    }
+  }
+  return names;
+}
+
+Schedule Schedule::for_group(std::string_view group) const {
+  const schedule::PerGroup* p = per_group();
+  return p ? p->of(group) : *this;
+}
+
+void Schedule::check_groups(const std::vector<std::string>& known) const {
+  for (const std::string& group : groups()) {
+    if (std::find(known.begin(), known.end(), group) != known.end()) continue;
+    fail("schedule per_group", fmt::format("a group of {}", fmt::join(known, ", ")),
+         known.empty() ? fmt::format("got `{}`", group)
+                       : fmt::format("got `{}`; the nearest is `{}`", group, nearest(group, known)));
+  }
+}
+
+std::shared_ptr<const ScheduleSpec> Schedule::spec_of(const std::string& kind, const FieldVisitor& visitor) {
+  auto spec = std::make_shared<ScheduleSpec>(ScheduleSpec{kind, {}});
+  for (const Field& field : visitor.fields) {
+    bool written = true;  // whether all schedules inside are
+    if (auto* const* list = std::get_if<std::vector<Schedule>*>(&field.place)) {
+      for (const Schedule& s : **list) written = written && s.has_spec();
+    } else if (auto* const* groups = std::get_if<schedule::Groups*>(&field.place)) {
+      for (const auto& group : **groups) written = written && group.second.has_spec();
+    }
+    if (!written) return nullptr;
+    spec->fields.emplace_back(std::string(field.name), value_of(field));
+  }
+  return spec;
 }
 
 ScheduleSpec Schedule::spec() const {
@@ -209,61 +301,104 @@ ScheduleSpec Schedule::spec() const {
   return *spec_;
 }
 
-Schedule Schedule::from_spec(const ScheduleSpec& spec) {
-  return with_kind("Schedule::from_spec", spec.kind, [&](auto s) -> Schedule {
-    using S = decltype(s);
-    std::vector<std::string> known;
-    S::fields(s, [&](std::string_view field, auto&) { known.emplace_back(field); });
-    for (const auto& [field, value] : spec.fields) {
-      if (std::find(known.begin(), known.end(), field) == known.end()) {
-        fail(fmt::format("schedule {}", spec.kind), fmt::format("a field of {}", fmt::join(known, ", ")),
-             fmt::format("got `{}`; the nearest is `{}`", field, nearest(field, known)));
-      }
-      S::fields(s, [&, &field = field, &value = value](std::string_view name, auto& member) {
-        if (name == field) member = field_value<std::remove_reference_t<decltype(member)>>(spec.kind, field, value);
-      });
+Schedule Schedule::from_spec(const ScheduleSpec& given) {
+  const Kind& kind = kind_named("Schedule::from_spec", given.kind);
+  const ScheduleSpec spec = with_totals(in_steps(given, {}));
+  return kind.make([&](FieldVisitor& visitor) {
+    for (const auto& [name, value] : spec.fields) {
+      std::visit(Setter{kind.name, name, value}, field_named(kind.name, name, visitor).place);
     }
-    return s;
   });
 }
 
-std::string Schedule::json() const {
-  const ScheduleSpec words = spec();
-  nlohmann::ordered_json j{{"kind", words.kind}};
-  for (const auto& [field, value] : words.fields) {
-    std::visit([&, &field = field](const auto& v) { j[field] = v; }, value);
-  }
-  return j.dump();
-}
-
-Schedule Schedule::from_json(std::string_view text) {
-  const nlohmann::ordered_json j = nlohmann::ordered_json::parse(text, nullptr, false);
-  if (!j.is_object() || !j.contains("kind") || !j["kind"].is_string()) {
-    fail("Schedule::from_json", "a JSON object with a \"kind\"", fmt::format("got {}", text));
-  }
-  ScheduleSpec spec{j["kind"].get<std::string>(), {}};
-  for (const auto& [field, value] : j.items()) {
-    if (field == "kind") continue;
-    if (value.is_number()) {
-      spec.fields.emplace_back(field, value.get<double>());
-    } else if (value.is_string()) {
-      spec.fields.emplace_back(field, value.get<std::string>());
-    } else {
-      fail("Schedule::from_json", fmt::format("a number or a text for \"{}\"", field),
-           fmt::format("got {}", value.dump()));
+ScheduleSpec complete_spec(const ScheduleSpec& given) {
+  const Kind& kind = kind_named("complete_spec", given.kind);
+  ScheduleSpec complete{given.kind, {}};
+  kind.visit_default([&](FieldVisitor& visitor) {
+    std::vector<std::pair<std::string_view, ScheduleValue>> kept;  // what the schedule itself cannot hold yet
+    for (const auto& [name, value] : given.fields) {
+      Field& field = field_named(kind.name, name, visitor);
+      if (const auto* specs = std::get_if<Specs>(&value)) {
+        if (!std::holds_alternative<std::vector<Schedule>*>(field.place)) {
+          std::visit(Setter{kind.name, name, value}, field.place);
+        }
+        Specs inside;
+        for (const ScheduleSpec& s : *specs) inside.push_back(complete_spec(s));
+        kept.emplace_back(name, std::move(inside));
+      } else if (const auto* groups = std::get_if<ScheduleGroups>(&value)) {
+        if (!std::holds_alternative<schedule::Groups*>(field.place)) {
+          std::visit(Setter{kind.name, name, value}, field.place);
+        }
+        ScheduleGroups inside;
+        for (const auto& [group, s] : *groups) inside.emplace_back(group, complete_spec(s));
+        kept.emplace_back(name, std::move(inside));
+      } else if (detail::is_length(field) && detail::has_unit(value)) {
+        detail::depends_on_data(kind.name, name, value);  // throws for a text that is no length
+        kept.emplace_back(name, value);
+      } else {
+        std::visit(Setter{kind.name, name, value}, field.place);
+        std::erase_if(kept, [&, &name = name](const auto& k) { return k.first == name; });
+      }
     }
-  }
-  return from_spec(spec);
+    for (const Field& field : visitor.fields) {
+      ScheduleValue value = value_of(field);
+      for (const auto& [name, other] : kept) {
+        if (name == field.name) value = other;
+      }
+      complete.fields.emplace_back(std::string(field.name), std::move(value));
+    }
+  });
+  return complete;
 }
 
-std::vector<std::string> schedule_kinds() { return detail::names_in_list<AllSchedules>(); }
+ScheduleSpec in_steps(ScheduleSpec spec, const StepUnits& units) {
+  kind_named("in_steps", spec.kind).visit_default([&](FieldVisitor& visitor) {
+    for (auto& [name, value] : spec.fields) {
+      if (auto* specs = std::get_if<Specs>(&value)) {
+        for (ScheduleSpec& s : *specs) s = in_steps(std::move(s), units);
+      } else if (auto* groups = std::get_if<ScheduleGroups>(&value)) {
+        for (auto& group : *groups) group.second = in_steps(std::move(group.second), units);
+      } else if (detail::is_length(field_named(spec.kind, name, visitor))) {
+        detail::convert_units(spec.kind, name, value, units);
+      }
+    }
+  });
+  return spec;
+}
+
+bool counts_in_data(const ScheduleSpec& spec) {
+  bool any = false;
+  kind_named("counts_in_data", spec.kind).visit_default([&](FieldVisitor& visitor) {
+    for (const auto& [name, value] : spec.fields) {
+      if (const auto* specs = std::get_if<Specs>(&value)) {
+        for (const ScheduleSpec& s : *specs) any = any || counts_in_data(s);
+      } else if (const auto* groups = std::get_if<ScheduleGroups>(&value)) {
+        for (const auto& group : *groups) any = any || counts_in_data(group.second);
+      } else {
+        const bool length = detail::is_length(field_named(spec.kind, name, visitor));
+        any = any || (length && detail::depends_on_data(spec.kind, name, value));
+      }
+    }
+  });
+  return any;
+}
+
+std::string Schedule::json() const { return json_of(spec()); }
+
+Schedule Schedule::from_json(std::string_view text) { return from_spec(spec_from_json(text)); }
+
+std::vector<std::string> schedule_kinds() {
+  std::vector<std::string> names;
+  for (const Kind& kind : kKinds) names.emplace_back(kind.name);
+  return names;
+}
 
 std::vector<std::string> schedule_fields(std::string_view kind) {
-  return with_kind("schedule_fields", kind, [](auto s) {
-    std::vector<std::string> names;
-    decltype(s)::fields(s, [&](std::string_view field, auto&) { names.emplace_back(field); });
-    return names;
+  std::vector<std::string> names;
+  kind_named("schedule_fields", kind).visit_default([&](FieldVisitor& visitor) {
+    for (const Field& field : visitor.fields) names.emplace_back(field.name);
   });
+  return names;
 }
 
 }  // namespace attune::optim

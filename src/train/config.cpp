@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <type_traits>
+#include <variant>
 
 #include "attune/base/error.hpp"
 #include "attune/io/atomic_file.hpp"
@@ -19,8 +20,10 @@ optim::Schedule schedule_over(optim::ScheduleSpec spec, std::int64_t steps) {
 }
 
 optim::ScheduleSpec complete_schedule(const optim::ScheduleSpec& spec, std::int64_t steps) {
-  // While the number of steps is open, a total that no number of warm-up steps exceeds.
-  optim::ScheduleSpec complete = schedule_over(spec, steps > 0 ? steps : std::int64_t(1) << 50).spec();
+  // While the number of steps is open, a total that no number of warm-up steps exceeds; lengths in epochs and tokens
+  // wait until the data are known.
+  if (!optim::counts_in_data(spec)) schedule_over(spec, steps > 0 ? steps : std::int64_t(1) << 50);
+  optim::ScheduleSpec complete = optim::complete_spec(spec);
   std::erase_if(complete.fields, [](const auto& field) { return field.first == "total"; });
   return complete;
 }
@@ -57,6 +60,31 @@ requires requires(const List& list) {
   list.begin();
   list.size();
 }
+std::string toml_of(const List& list);
+
+std::string toml_of(const optim::ScheduleSpec& spec);
+std::string toml_of(const optim::ScheduleGroups& groups) {
+  std::string out = "{";
+  for (const auto& [group, spec] : groups) {
+    out += fmt::format("{}{} = {}", out.size() > 1 ? ", " : "", toml_of(group), toml_of(spec));
+  }
+  return out + "}";
+}
+template <class... T>
+std::string toml_of(const std::variant<T...>& value) {
+  return std::visit([](const auto& x) { return toml_of(x); }, value);
+}
+std::string toml_of(const optim::ScheduleSpec& spec) {
+  std::string out = "{kind = " + toml_of(spec.kind);
+  for (const auto& [field, value] : spec.fields) out += fmt::format(", {} = {}", field, toml_of(value));
+  return out + "}";
+}
+
+template <class List>
+requires requires(const List& list) {
+  list.begin();
+  list.size();
+}
 std::string toml_of(const List& list) {
   std::string out = "[";
   for (const auto& x : list) out += (out.size() > 1 ? ", " : "") + toml_of(x);
@@ -80,9 +108,7 @@ class Writer {
   void schedule(std::string_view name, const optim::ScheduleSpec& spec) {
     table(name, [&] {
       text += "kind = " + toml_of(spec.kind) + "\n";
-      for (const auto& [field, value] : spec.fields) {
-        text += fmt::format("{} = {}\n", field, std::visit([](const auto& v) { return toml_of(v); }, value));
-      }
+      for (const auto& [field, value] : spec.fields) text += fmt::format("{} = {}\n", field, toml_of(value));
     });
   }
 
@@ -115,7 +141,8 @@ optim::Schedule make_schedule(const RunConfig& config) {
 
 std::unique_ptr<optim::Optimizer> make_optimizer(const RunConfig& config, const std::vector<Tensor>& parameters) {
   const OptimizerConfig& o = config.optimizer;
-  const optim::Schedule schedule = config.train.steps > 0 ? make_schedule(config) : optim::Schedule();
+  const bool known = config.train.steps > 0 && !optim::counts_in_data(config.schedule);
+  const optim::Schedule schedule = known ? make_schedule(config) : optim::Schedule();
   std::vector<optim::ParameterGroup> groups{{parameters}};
   if (o.decay == "matrices") groups = optim::decay_matrices_only(parameters);
   if (o.kind == "sgd") {

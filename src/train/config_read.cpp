@@ -10,6 +10,8 @@
 #include <optional>
 #include <string>
 #include <type_traits>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "attune/attention/mechanisms.hpp"
@@ -75,37 +77,14 @@ class Reader {
     known_[path_].emplace_back(name);
     const toml::node* node = table_ ? table_->get(name) : nullptr;
     if (node && !node->is_table()) complain(*node, fmt::format("a table [{}]", name), "got " + shown(*node));
-    const toml::table* above = table_;
-    const std::string path_above = path_;
-    table_ = node ? node->as_table() : nullptr;
-    path_ = path_.empty() ? std::string(name) : fmt::format("{}.{}", path_, name);
-    if (node) lines_[path_] = line_of(*node);
-    body();
-    look_for_unknown_keys();
-    table_ = above;
-    path_ = path_above;
+    const std::string path = path_.empty() ? std::string(name) : fmt::format("{}.{}", path_, name);
+    if (node) lines_[path] = line_of(*node);
+    within(node ? node->as_table() : nullptr, path, body);
   }
 
   void schedule(std::string_view name, optim::ScheduleSpec& spec) {
     table(name, [&] {
-      if (!table_) return;
-      optim::ScheduleSpec read_spec{spec.kind, {}};
-      std::vector<std::string> kinds = optim::schedule_kinds();
-      key("kind", read_spec.kind, detail::one_of({kinds.begin(), kinds.end()}));
-      for (const std::string& field : optim::schedule_fields(read_spec.kind)) {
-        if (field == "total") continue;  // train.steps
-        known_[path_].push_back(field);
-        const toml::node* node = table_->get(field);
-        if (!node) continue;
-        if (const auto number = node->value<double>(); number && node->is_number()) {
-          read_spec.fields.emplace_back(field, *number);
-        } else if (node->is_string()) {
-          read_spec.fields.emplace_back(field, *node->value<std::string>());
-        } else {
-          complain(*node, fmt::format("`{}`, a number or a text", field), "got " + shown(*node));
-        }
-      }
-      spec = std::move(read_spec);
+      if (table_) spec = schedule_here(spec.kind, false);
     });
   }
 
@@ -151,6 +130,76 @@ class Reader {
 
   [[noreturn]] void complain(const toml::node& node, std::string_view expectation, std::string_view finding) const {
     complain(line_of(node), expectation, finding);
+  }
+
+  /// Does something with another table as the one where keys are looked for.
+  template <class Body>
+  void within(const toml::table* table, const std::string& path, Body&& body) {
+    const toml::table* above = std::exchange(table_, table);
+    const std::string path_above = std::exchange(path_, path);
+    body();
+    look_for_unknown_keys();
+    table_ = above;
+    path_ = path_above;
+  }
+
+  /// The schedule in the present table. Only those inside another one may say `total`: the run's is train.steps.
+  optim::ScheduleSpec schedule_here(const std::string& default_kind, bool inside) {
+    optim::ScheduleSpec spec{default_kind, {}};
+    const std::vector<std::string> kinds = optim::schedule_kinds();
+    key("kind", spec.kind, detail::one_of({kinds.begin(), kinds.end()}));
+    for (const std::string& field : optim::schedule_fields(spec.kind)) {
+      if (field == "total" && !inside) continue;
+      known_[path_].push_back(field);
+      if (const toml::node* node = table_->get(field)) spec.fields.emplace_back(field, schedule_value(field, *node));
+    }
+    return spec;
+  }
+
+  optim::ScheduleSpec schedule_inside(const std::string& path, const toml::node& node) {
+    optim::ScheduleSpec spec;
+    if (!node.is_table()) complain(node, fmt::format("`{}`, a schedule", path), "got " + shown(node));
+    within(node.as_table(), path, [&] {
+      if (!table_->contains("kind")) complain(node, fmt::format("a `kind` of the schedule {}", path), "got none");
+      spec = schedule_here("", true);
+    });
+    return spec;
+  }
+
+  optim::ScheduleValue schedule_value(const std::string& field, const toml::node& node) {
+    const std::string path = fmt::format("{}.{}", path_, field);
+    if (node.is_number()) return *node.value<double>();
+    if (node.is_string()) return *node.value<std::string>();
+    if (node.is_boolean()) return *node.value<bool>();
+    if (const toml::table* table = node.as_table()) {
+      optim::ScheduleGroups groups;
+      for (const auto& [group, inside] : *table) {
+        groups.emplace_back(group.str(), schedule_inside(fmt::format("{}.{}", path, group.str()), inside));
+      }
+      return groups;
+    }
+    const toml::array* array = node.as_array();
+    if (array && !array->empty() && array->is_homogeneous<toml::table>()) {
+      std::vector<optim::ScheduleSpec> specs;
+      for (const toml::node& inside : *array) {
+        specs.push_back(schedule_inside(fmt::format("{}[{}]", path, specs.size()), inside));
+      }
+      return specs;
+    }
+    std::vector<std::variant<double, std::string>> list;
+    for (std::size_t i = 0; array && i < array->size(); ++i) {
+      const toml::node& item = (*array)[i];
+      if (!item.is_number() && !item.is_string()) {
+        complain(item, fmt::format("`{}`, numbers or texts", field), "got " + shown(item));
+      }
+      if (item.is_number()) {
+        list.emplace_back(*item.value<double>());
+      } else {
+        list.emplace_back(*item.value<std::string>());
+      }
+    }
+    if (!array) complain(node, fmt::format("`{}`, a number, a text or a list", field), "got " + shown(node));
+    return list;
   }
 
   void look_for_unknown_keys() {

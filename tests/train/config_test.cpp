@@ -60,6 +60,65 @@ TEST(Config, IsWrittenOutInFullAndReadsBack) {
   for (std::int64_t t = 0; t < 100; ++t) EXPECT_EQ(make_schedule(again).factor(t), make_schedule(c).factor(t));
 }
 
+TEST(Config, SchedulesInsideSchedules) {
+  const std::string recipe = kSteps + R"(
+[schedule]
+kind = "sequential"
+milestones = [0.25, 60]
+[[schedule.schedules]]
+kind = "linear_lr"
+start_ratio = 0.1
+steps = 25
+[[schedule.schedules]]
+kind = "constant"
+[[schedule.schedules]]
+kind = "cosine"
+min_ratio = 0.5
+total = 30
+)";
+  const RunConfig c = parse_config(recipe);
+  const optim::Schedule s = make_schedule(c);
+  EXPECT_DOUBLE_EQ(s.factor(0), 0.1);
+  EXPECT_EQ(s.factor(30), 1);
+  EXPECT_EQ(s.factor(60 + 15), 0.75);
+  EXPECT_EQ(s.factor(60 + 30), 0.5);
+  const std::string text = config_text(c);
+  EXPECT_EQ(config_text(parse_config(text)), text);
+  for (std::int64_t t = 0; t < 100; ++t) EXPECT_EQ(make_schedule(parse_config(text)).factor(t), s.factor(t));
+
+  const RunConfig groups = parse_config(kSteps + R"(
+[schedule]
+kind = "per_group"
+[schedule.groups.query]
+kind = "multistep"
+milestones = ["50 steps", "90 %"]
+[schedule.groups.otherwise]
+kind = "linear"
+)");
+  const std::string of_groups = config_text(groups);
+  EXPECT_EQ(config_text(parse_config(of_groups)), of_groups);
+  EXPECT_EQ(make_schedule(groups).for_group("query").factor(60), 0.1);
+  EXPECT_EQ(make_schedule(groups).for_group("key").factor(60), 0.4);
+
+  EXPECT_EQ(complaint(kSteps + "[schedule]\nkind = \"chained\"\nschedules = [{kind = \"linear\", warmpu = 3}]\n"),
+            "read_config: r.toml:5: a key of [schedule.schedules[0]], got `warmpu`; the nearest is `warmup`");
+  EXPECT_EQ(complaint(kSteps + "[schedule]\nkind = \"chained\"\nschedules = [{warmup = 3}]\n"),
+            "read_config: r.toml:5: a `kind` of the schedule schedule.schedules[0], got none");
+  EXPECT_NE(complaint(kSteps + "[schedule]\nkind = \"chained\"\nschedules = 3\n").find("a list of schedules, got 3"),
+            std::string::npos);
+}
+
+TEST(Config, LengthsInEpochsWaitForTheData) {
+  RunConfig c = parse_config(kSteps + "[schedule]\nkind = \"linear\"\nwarmup = \"2 epochs\"\n");
+  EXPECT_NE(config_text(c).find("\nwarmup = \"2 epochs\"\n"), std::string::npos);
+  EXPECT_EQ(config_text(parse_config(config_text(c))), config_text(c));
+  EXPECT_THROW(make_schedule(c), Error);
+  c.schedule = optim::in_steps(c.schedule, {.steps_per_epoch = 10});
+  EXPECT_EQ(make_schedule(c).factor(9), 0.5);
+  EXPECT_NE(complaint(kSteps + "[schedule]\nkind = \"linear\"\nwarmup = \"2 moons\"\n").find("got \"2 moons\""),
+            std::string::npos);
+}
+
 TEST(Config, UnknownKeysNameFileLineAndTheNearest) {
   EXPECT_EQ(complaint("[train]\nsteps = 10\nbatch_token = 5\n"),
             "read_config: r.toml:3: a key of [train], got `batch_token`; the nearest is `batch_tokens`");

@@ -103,7 +103,8 @@ void write_config(const RunConfig& config, const std::filesystem::path& file);
 
 /// The schedule over train.steps. Throws Error while steps is 0.
 optim::Schedule make_schedule(const RunConfig& config);
-/// The optimizer over these parameters, with its schedule; until steps are known the schedule is constantly 1.
+/// The optimizer over these parameters, with its schedule, which is constantly 1 until steps, and epochs where
+/// the schedule counts in them, are known.
 std::unique_ptr<optim::Optimizer> make_optimizer(const RunConfig& config, const std::vector<Tensor>& parameters);
 
 }  // namespace attune::train

@@ -1,11 +1,21 @@
 // What schedules share: how a length is given, how a warm-up starts, and what happens after the end.
 //
 // A schedule is a pure, closed-form function of the step t, the 0-based index of the update about to be applied; it
-// gives the factor of the base learning rate. Nothing is carried from step to step, so resuming means restoring t.
+// gives the factor of the base learning rate, the rate at the schedule's peak. Nothing is carried from step to step, so
+// resuming means restoring t. Where a formula in the literature holds a rate (a smallest one, say), the field here is
+// its ratio to the base rate.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <initializer_list>
+#include <numbers>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <vector>
+
+#include "attune/optim/schedule/fields.hpp"
 
 namespace attune::optim::schedule {
 
@@ -30,6 +40,9 @@ enum class Curve : std::uint8_t {
   square           // fall (1 - p)^2             (no rise)
 };
 
+std::span<const std::string_view> choices_of(WarmupStart);
+std::span<const std::string_view> choices_of(PastEnd);
+std::span<const std::string_view> choices_of(Curve);
 std::string_view name_of(WarmupStart);
 std::string_view name_of(PastEnd);
 std::string_view name_of(Curve);
@@ -51,6 +64,15 @@ inline double warmup_factor(std::int64_t t, std::int64_t W, WarmupStart start, d
   }
 }
 
+/// p of a phase of n steps that began i steps ago; a phase without length is over at once.
+inline double progress(double i, double n) { return n > 0 ? i / n : 1; }
+/// From 1 at p = 0 to 0 at p = 1.
+inline double half_wave(double p) { return 0.5 * (1 + std::cos(std::numbers::pi * p)); }
+/// From `from` at p = 0 to `to` at p = 1, on a line or half a wave.
+inline double between(double from, double to, double p, Curve curve) {
+  return curve == Curve::cosine ? to + (from - to) * half_wave(p) : from + (to - from) * p;
+}
+
 /// The step at which the formula is asked, by the policy for steps past the end. total = 0 means that there is none.
 std::int64_t step_within(std::int64_t t, std::int64_t total, PastEnd past_end, std::string_view schedule);
 
@@ -58,5 +80,15 @@ std::int64_t step_within(std::int64_t t, std::int64_t total, PastEnd past_end, s
 void check_length(std::string_view schedule, std::string_view field, double length, std::int64_t total);
 void check_total(std::string_view schedule, std::int64_t total, bool needed);
 void check_ratio(std::string_view schedule, std::string_view field, double ratio);
+void check_positive(std::string_view schedule, std::string_view field, double x, bool or_zero = false);
+void check_curve(std::string_view schedule, std::string_view field, Curve curve, std::initializer_list<Curve> allowed);
+/// Lengths that do not fall, each within the total.
+void check_milestones(std::string_view schedule, const std::vector<double>& milestones, std::int64_t total);
+
+template <class S>
+void check_warmup(const S& s) {
+  check_length(S::name, "warmup", s.warmup, s.total);
+  check_ratio(S::name, "warmup_from", s.warmup_from);
+}
 
 }  // namespace attune::optim::schedule

@@ -10,20 +10,20 @@ struct Constant {
   std::int64_t total = 0;  // steps; 0: no end
   WarmupStart warmup_start = WarmupStart::nonzero;
   double warmup_from = 0;
+  PastEnd past_end = PastEnd::hold;
 
   double factor(std::int64_t t) const {
+    t = step_within(t, total, past_end, name);
     const std::int64_t W = steps_of(warmup, total);
     return t < W ? warmup_factor(t, W, warmup_start, warmup_from) : 1;
   }
   void check() const {
     check_total(name, total, false);
-    check_length(name, "warmup", warmup, total);
-    check_ratio(name, "warmup_from", warmup_from);
+    check_warmup(*this);
   }
-  template <class Self, class Visit>
-  static void fields(Self& self, Visit&& visit) {
-    visit("warmup", self.warmup), visit("total", self.total);
-    visit("warmup_start", self.warmup_start), visit("warmup_from", self.warmup_from);
+  void fields(FieldVisitor& visit) {
+    visit("warmup", length(warmup)), visit("total", length(total));
+    visit("warmup_start", warmup_start), visit("warmup_from", warmup_from), visit("past_end", past_end);
   }
 };
 

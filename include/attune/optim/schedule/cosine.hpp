@@ -1,9 +1,6 @@
 // Cosine to min_ratio:  f(t) = r + (1 - r) max(0, (1 + cos(2 pi n p)) / 2),  p = (t - W) / max(1, T - W).
 // "SGDR: stochastic gradient descent with warm restarts", arXiv:1608.03983, without restarts; n = 1/2 is half a wave.
 #pragma once
-#include <algorithm>
-#include <numbers>
-
 #include "attune/optim/schedule/common.hpp"
 
 namespace attune::optim::schedule {
@@ -27,11 +24,10 @@ struct Cosine {
     return wave * (1 - min_ratio) + min_ratio;
   }
   void check() const;
-  template <class Self, class Visit>
-  static void fields(Self& self, Visit&& visit) {
-    visit("warmup", self.warmup), visit("total", self.total), visit("min_ratio", self.min_ratio);
-    visit("cycles", self.cycles), visit("warmup_start", self.warmup_start);
-    visit("warmup_from", self.warmup_from), visit("past_end", self.past_end);
+  void fields(FieldVisitor& visit) {
+    visit("warmup", length(warmup)), visit("total", length(total));
+    visit("min_ratio", min_ratio), visit("cycles", cycles), visit("warmup_start", warmup_start);
+    visit("warmup_from", warmup_from), visit("past_end", past_end);
   }
 };
 

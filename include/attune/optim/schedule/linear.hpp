@@ -1,7 +1,5 @@
 // Linear to min_ratio:  f(t) = r + (1 - r) max(0, (T - t) / max(1, T - W)).  "Straight to zero", arXiv:2502.15938
 #pragma once
-#include <algorithm>
-
 #include "attune/optim/schedule/common.hpp"
 
 namespace attune::optim::schedule {
@@ -24,15 +22,13 @@ struct Linear {
   }
   void check() const {
     check_total(name, total, true);
-    check_length(name, "warmup", warmup, total);
-    check_ratio(name, "warmup_from", warmup_from);
+    check_warmup(*this);
     check_ratio(name, "min_ratio", min_ratio);
   }
-  template <class Self, class Visit>
-  static void fields(Self& self, Visit&& visit) {
-    visit("warmup", self.warmup), visit("total", self.total), visit("min_ratio", self.min_ratio);
-    visit("warmup_start", self.warmup_start), visit("warmup_from", self.warmup_from);
-    visit("past_end", self.past_end);
+  void fields(FieldVisitor& visit) {
+    visit("warmup", length(warmup)), visit("total", length(total));
+    visit("min_ratio", min_ratio), visit("warmup_start", warmup_start), visit("warmup_from", warmup_from);
+    visit("past_end", past_end);
   }
 };
 

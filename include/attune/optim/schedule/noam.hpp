@@ -2,8 +2,6 @@
 // The factor is a learning rate in itself: its peak, at t = W - 1, is k / sqrt(d W). Use a base learning rate of 1.
 // The paper counts steps from 1, hence t + 1.
 #pragma once
-#include <algorithm>
-
 #include "attune/optim/schedule/common.hpp"
 
 namespace attune::optim::schedule {
@@ -14,17 +12,18 @@ struct Noam {
   std::int64_t total = 0;  // steps; 0: no end
   double model_dim = 512;  // d
   double scale = 1;        // k
+  PastEnd past_end = PastEnd::hold;
 
   double factor(std::int64_t t) const {
+    t = step_within(t, total, past_end, name);
     const double W = double(steps_of(warmup, total)), n = double(t + 1);
     const double fall = 1 / std::sqrt(n);
     return scale / std::sqrt(model_dim) * (W > 0 ? std::min(fall, n / (W * std::sqrt(W))) : fall);
   }
   void check() const;
-  template <class Self, class Visit>
-  static void fields(Self& self, Visit&& visit) {
-    visit("warmup", self.warmup), visit("total", self.total);
-    visit("model_dim", self.model_dim), visit("scale", self.scale);
+  void fields(FieldVisitor& visit) {
+    visit("warmup", length(warmup)), visit("total", length(total));
+    visit("model_dim", model_dim), visit("scale", scale), visit("past_end", past_end);
   }
 };
 

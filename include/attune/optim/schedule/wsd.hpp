@@ -2,8 +2,6 @@
 // "MiniCPM", arXiv:2404.06395;  1 - sqrt: "Scaling laws and compute-optimal training beyond fixed training durations",
 // arXiv:2405.18392.  Each rise and fall g is stretched to r + (1 - r) g, so the warm-up starts from r as well.
 #pragma once
-#include <algorithm>
-
 #include "attune/optim/schedule/common.hpp"
 
 namespace attune::optim::schedule {
@@ -25,12 +23,10 @@ struct Wsd {
   /// The same schedule, with the decay beginning at step t: for a run that has to end early.
   Wsd decay_from(std::int64_t t) const;
 
-  template <class Self, class Visit>
-  static void fields(Self& self, Visit&& visit) {
-    visit("warmup", self.warmup), visit("decay", self.decay), visit("total", self.total);
-    visit("min_ratio", self.min_ratio), visit("warmup_shape", self.warmup_shape);
-    visit("decay_shape", self.decay_shape), visit("warmup_start", self.warmup_start);
-    visit("warmup_from", self.warmup_from), visit("past_end", self.past_end);
+  void fields(FieldVisitor& visit) {
+    visit("warmup", length(warmup)), visit("decay", length(decay)), visit("total", length(total));
+    visit("min_ratio", min_ratio), visit("warmup_shape", warmup_shape), visit("decay_shape", decay_shape);
+    visit("warmup_start", warmup_start), visit("warmup_from", warmup_from), visit("past_end", past_end);
   }
 };
 
