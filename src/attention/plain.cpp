@@ -147,10 +147,18 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
     call.queries = n, call.num_keys = keys, call.head_dim = s.key_dim, call.value_dim = s.value_dim;
     call.scale = scale, call.causal = edge.causal, call.position = edge.position, call.span = edge.span;
     call.dropout = {p.keep_threshold, p.seed, p.first_batch + b, h, q};
-    if (const std::int64_t likely = t + threads; likely < tasks && !shared) {
+    // The keys of the next head are fetched during the last block before it; where a causal head has few blocks, during
+    // its first, since the last is too short for that (32 heads of 128 x 128 x 32: 8 % of the time).
+    const bool early = causal && blocks > 1 && blocks <= 4;
+    const std::int64_t likely = t + threads;
+    const std::int64_t other = t % blocks > 0 ? tasks : t + std::max<std::int64_t>(1, threads / blocks) * blocks;
+    if (likely < tasks && !shared) {
       const Place next = place(likely);
       call.next_query = p.query.matrix(next.batch, next.head, next.query, 1, 1).data;
       call.next_queries = std::min(block, s.num_queries - next.query);
+    }
+    if (const std::int64_t reader = early ? other : likely; reader < tasks && !shared) {
+      const Place next = place(reader);
       if (const int next_kv = next.head / s.group(); next_kv != kv || next.batch != b) {
         call.next_key = p.key.matrix(next.batch, next_kv, 0, 1, 1).data;
         call.next_value = p.value.matrix(next.batch, next_kv, 0, 1, 1).data;

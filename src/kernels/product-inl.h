@@ -148,9 +148,10 @@ template <int kVectors, Into kInto, bool kPartial, class T>
 HWY_NOINLINE void product_columns(int m, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b,
                                   std::ptrdiff_t bk, T* c, std::ptrdiff_t cm, T* lanes, int last, Upcoming* ahead) {
   constexpr int kRows = block_rows(kVectors);
-  constexpr int kLess = kAllBlocks<T> && kRows > 4 ? kRows - 1 : kRows;
-  const int some = (kRows - m % kRows) % kRows * kLess;  // m = kRows x + kLess y with the least y: rows in y blocks
-  const int thinner = kLess < kRows && some <= m ? some : 0;
+  constexpr int kLess = !kAllBlocks<T> || kRows <= 4 ? kRows : kRows == 12 ? 8 : kRows - 1;
+  // m = kRows x + kLess y with the least y; for 12 and 8, up to three rows.
+  const int y = kRows == 12 ? m % 12 / 4 * 2 % 3 : (kRows - m % kRows) % kRows;
+  const int thinner = kLess < kRows && y * kLess <= m ? y * kLess : 0;
   int i = 0;
   for (; i + kRows <= m - thinner; i += kRows) {
     if (ahead) ahead->fetch();

@@ -270,6 +270,55 @@ TYPED_TEST(PlainAttention, FewQueries) {
   check<TypeParam>({.queries = 6, .keys = 700, .head_dim = 32, .value_dim = 32, .size = 5});
 }
 
+// Logits that grow from key to key, until sums relative to the first of them would overflow.
+TYPED_TEST(PlainAttention, RisingLogits) {
+  for (bool causal : {false, true}) {
+    const Case c{.queries = 64, .keys = 400, .head_dim = 16, .value_dim = 24, .causal = causal, .position = 336};
+    SCOPED_TRACE(c.text());
+    const auto rise = [&](auto& p) {
+      for (std::size_t i = 0; i < p.key.size(); ++i) p.key[i] *= TypeParam(1 + double(i / 16) / 8);
+    };
+    auto expected = make<double>(c, false);
+    rise(expected);
+    const double largest = reference(expected);
+    ASSERT_GT(largest, 100);
+    auto p = make<TypeParam>(c, false);
+    rise(p);
+    run_forward(p);
+    const double bar = sizeof(TypeParam) == 4 ? 2e-6 * (1 + largest / 8) : 1e-13 * (1 + largest);
+    EXPECT_LE(error(p.out, expected.out), bar);
+    EXPECT_LE(error(p.lse, expected.lse), bar);
+  }
+}
+
+// Rows beside one whose logits are huge, and one that is not a number, keep their bits.
+TYPED_TEST(PlainAttention, RowsDoNotChangeTheirNeighbours) {
+  for (const Case& c :
+       {Case{.queries = 64, .keys = 400, .head_dim = 16, .value_dim = 24},
+        Case{.queries = 64, .keys = 400, .head_dim = 16, .value_dim = 24, .causal = true, .position = 336},
+        Case{.queries = 70, .keys = 70, .head_dim = 16, .value_dim = 24, .causal = true},
+        Case{.queries = 64, .keys = 150, .head_dim = 8, .value_dim = 8, .causal = true, .position = 60, .span = 90}}) {
+    SCOPED_TRACE(c.text());
+    auto calm = make<TypeParam>(c, false), loud = calm;
+    for (int d = 0; d < c.head_dim; ++d) {
+      loud.query[std::size_t(5 * c.head_dim + d)] *= 1000;
+      loud.query[std::size_t(20 * c.head_dim + d)] = std::numeric_limits<TypeParam>::quiet_NaN();
+    }
+    run_forward(calm);
+    run_forward(loud);
+    for (int i = 0; i < c.queries; ++i) {
+      if (i == 5 || i == 20) continue;
+      EXPECT_EQ(loud.lse[std::size_t(i)], calm.lse[std::size_t(i)]) << i;
+      for (int d = 0; d < c.value_dim; ++d) {
+        const std::size_t at = std::size_t(i * c.value_dim + d);
+        EXPECT_EQ(loud.out[at], calm.out[at]) << i << ", " << d;
+      }
+    }
+    EXPECT_TRUE(std::isfinite(loud.lse[5]));
+    EXPECT_TRUE(std::isnan(loud.out[std::size_t(20 * c.value_dim)]));
+  }
+}
+
 // Moments against their definition, and out and lse keep their bits when moments are asked for: few rows and many.
 TYPED_TEST(PlainAttention, Moments) {
   using T = TypeParam;
