@@ -3,7 +3,8 @@
 // for the bytes that the stored type takes. runner.hpp says which options there are.
 //
 //   array   attend_forward on keys and values in one array each (huge pages, as tensors have)
-//   paged   attend_forward on a cache with blocks of 64 tokens
+//   paged   attend_forward on a cache with blocks of 64 tokens, queries in float32
+//   half    the same with queries in bfloat16
 //   short   the same with 256 tokens of past: what a call costs beside reading
 //   batch   16 sequences of 512 tokens
 #include <memory>
@@ -68,20 +69,20 @@ bench::Row array_row(const Past& p, DType dtype) {
   return row;
 }
 
-bench::Row paged_row(const Past& p, CacheType type) {
+bench::Row paged_row(const Past& p, CacheType type, DType queries) {
   struct Filled {
     KvCache cache;
     std::vector<int> sequences;
     Array query, out;
   };
   const double bytes = type == CacheType::float32 ? 4 : type == CacheType::int8 ? 1 : 2;
-  bench::Row row = row_of(p, "paged", name_of(type), bytes);
-  row.prepare = [p, type] {
+  bench::Row row = row_of(p, queries == DType::float32 ? "paged" : "half", name_of(type), bytes);
+  row.prepare = [p, type, queries] {
     const Shape one{p.batch, kHeads, 1, kWidth}, some{p.batch, kKeyHeads, 64, kWidth};
     auto f = std::make_shared<Filled>(Filled{KvCache({.num_kv_heads = kKeyHeads, .head_dim = kWidth, .type = type}),
                                              {},
-                                             {DType::float32, one, 1},
-                                             {DType::float32, one, 4}});
+                                             {queries, one, 1},
+                                             {queries, one, 4}});
     for (int b = 0; b < p.batch; ++b) f->sequences.push_back(f->cache.add());
     for (int t = 0; t < p.tokens; t += 64) {
       const Array key(DType::float32, some, std::uint64_t(2 * t + 2)),
@@ -99,7 +100,8 @@ int main(int argc, char** argv) {
   for (const Past& p : {Past{"F", 1, 8192}, Past{"short", 1, 256}, Past{"batch", 16, 512}}) {
     for (DType dtype : {DType::float32, DType::bfloat16, DType::float16}) rows.add(array_row(p, dtype));
     for (CacheType type : {CacheType::float32, CacheType::bfloat16, CacheType::float16, CacheType::int8})
-      rows.add(paged_row(p, type));
+      rows.add(paged_row(p, type, DType::float32));
+    for (CacheType type : {CacheType::bfloat16, CacheType::int8}) rows.add(paged_row(p, type, DType::bfloat16));
   }
   return rows.run(argc, argv);
 }

@@ -21,9 +21,9 @@ namespace {
 
 const std::byte* bytes_of(const ConstView& v) { return static_cast<const std::byte*>(v.data); }
 
-/// Ranges of keys of one batch entry: the first cut, and how many parts its rows take.
+/// Ranges of keys of one batch entry: the first cut, how many parts its rows take, and where their last key ends.
 struct Cut {
-  std::int64_t first = 0, parts = 0;
+  std::int64_t first = 0, parts = 0, end = 0;
 };
 Cut cut_of(const Range* ranges, int queries) {
   std::int64_t begin = std::numeric_limits<std::int64_t>::max(), end = 0;
@@ -34,7 +34,7 @@ Cut cut_of(const Range* ranges, int queries) {
   }
   if (begin >= end) return {};
   const std::int64_t first = begin / kernels::kDecodeSplit;
-  return {first, (end + kernels::kDecodeSplit - 1) / kernels::kDecodeSplit - first};
+  return {first, (end + kernels::kDecodeSplit - 1) / kernels::kDecodeSplit - first, end};
 }
 
 template <class T>
@@ -54,25 +54,37 @@ void run_decode_typed(const DecodeCall& call) {
   std::vector<kernels::DecodeRow<T>> found(std::size_t(tasks * rows));  // [tasks][rows]: what each part found
   std::vector<T> sums(std::size_t(tasks * rows * padded));              // [tasks][rows][padded]
 
-  // Tasks of a head stand side by side; rows of a task are query by query, so that those who see the same keys meet.
+  // Tasks of a head stand side by side: where the keys of task t lie, and which they are.
+  const auto place = [&](std::int64_t t, std::int64_t& begin, std::int64_t& end) {
+    const int b = int(std::upper_bound(first_task.begin(), first_task.end(), t) - first_task.begin()) - 1;
+    const Cut& cut = cuts[std::size_t(b)];
+    const std::int64_t kv = (t - first_task[std::size_t(b)]) / cut.parts,
+                       part = cut.first + (t - first_task[std::size_t(b)]) % cut.parts;
+    begin = part * kernels::kDecodeSplit;
+    end = std::min(begin + kernels::kDecodeSplit, cut.end);
+    const DecodeSource& source = call.sources[std::size_t(b)];
+    kernels::DecodeRows keys = source.rows;
+    keys.key_offset += kv * source.key_head, keys.value_offset += kv * source.value_head;
+    keys.key_scales += kv * source.key_scale_head, keys.value_scales += kv * source.value_scale_head;
+    return keys;
+  };
+  const int threads = num_threads();
+
+  // Rows of a task are query by query, so that those who see the same keys meet.
   parallel_for(tasks, [&](std::int64_t t) {
     const kernels::FlushDenormals here;
     const int b = int(std::upper_bound(first_task.begin(), first_task.end(), t) - first_task.begin()) - 1;
-    const Cut& cut = cuts[std::size_t(b)];
-    const int kv = int((t - first_task[std::size_t(b)]) / cut.parts);
-    const std::int64_t part = cut.first + (t - first_task[std::size_t(b)]) % cut.parts;
+    const int kv = int((t - first_task[std::size_t(b)]) / cuts[std::size_t(b)].parts);
     thread_local std::vector<T> memory;
     memory.resize(std::size_t(rows) * std::size_t(head_dim) + std::size_t(padded));
     kernels::Decode<T> one;
-    const DecodeSource& source = call.sources[std::size_t(b)];
-    one.rows = source.rows;
-    one.rows.key_offset += kv * source.key_head, one.rows.value_offset += kv * source.value_head;
-    one.rows.key_scales += kv * source.key_scale_head, one.rows.value_scales += kv * source.value_scale_head;
+    one.rows = place(t, one.begin, one.end);
+    // Tasks are handed out in rising order: with n threads at work this one's next is likely the n-th from here.
+    if (t + threads < tasks) one.next = place(t + threads, one.next_begin, one.next_end);
     one.head_dim = head_dim, one.value_dim = value_dim;
-    one.begin = part * kernels::kDecodeSplit, one.end = one.begin + kernels::kDecodeSplit;
+    one.half_queries = size_of(call.query.dtype) == 2;
     one.row = found.data() + t * rows, one.num_rows = rows;
     one.spare = memory.data() + std::ptrdiff_t(rows) * head_dim;
-    std::int64_t last = 0;
     for (int r = 0; r < rows; ++r) {
       const int i = r / group, h = kv * group + r % group;
       T* query = memory.data() + std::ptrdiff_t(r) * head_dim;
@@ -86,9 +98,7 @@ void run_decode_typed(const DecodeCall& call) {
       one.row[r].query = query;
       one.row[r].out = sums.data() + (t * rows + r) * padded;
       one.row[r].begin = range.begin, one.row[r].end = range.end;
-      last = std::max<std::int64_t>(last, range.end);
     }
-    one.end = std::min(one.end, last);
     kernels::decode(one);
   });
 

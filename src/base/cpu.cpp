@@ -34,6 +34,7 @@ CpuInfo detect() {
                 __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                 __builtin_cpu_supports("avx512cd");
   info.avx512_bf16 = info.avx512 && __builtin_cpu_supports("avx512bf16");
+  info.avx512_vnni = info.avx512 && __builtin_cpu_supports("avx512vnni");
 #endif
   const long l1 = sysconf(_SC_LEVEL1_DCACHE_SIZE), l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
   info.l1d_bytes = l1 > 0 ? l1 : 32 * 1024;
@@ -83,12 +84,22 @@ CpuTarget cpu_target() {
   return target;
 }
 
+namespace {
+/// AVX-512 was not asked for by its bare name.
+bool uses_more_than_avx512() {
+  const char* text = std::getenv("ATTUNE_CPU");
+  const bool named = text && *text;
+  return cpu_target() == CpuTarget::avx512 && (!named || text == kBf16Name);
+}
+}  // namespace
+
 bool cpu_uses_bf16() {
-  static const bool uses = [] {
-    const char* text = std::getenv("ATTUNE_CPU");
-    const bool named = text && *text;
-    return cpu_target() == CpuTarget::avx512 && cpu_info().avx512_bf16 && (!named || text == kBf16Name);
-  }();
+  static const bool uses = uses_more_than_avx512() && cpu_info().avx512_bf16;
+  return uses;
+}
+
+bool cpu_uses_vnni() {
+  static const bool uses = uses_more_than_avx512() && cpu_info().avx512_vnni;
   return uses;
 }
 

@@ -1,18 +1,21 @@
-// One walk over the keys in steps of eight: two neighbours from each of four places of the range, so that eight
-// sequential streams (four of keys, four of values) run through memory at a time and the processor's own prefetching
-// never pauses. While a step's logits are computed, its values are asked for; while values are added, the next keys
-// are. Logits of a step come before the values of the step before, so that the softmax's chain of latencies runs beside
-// products. Lanes run along the head's width, which is how keys and values lie.
+// One walk over the keys, tile by tile: logits of a tile, weights, sums of values; the rows of the tiles to come are
+// asked for meanwhile, evenly spread over the products. Lanes run along the head's width, which is how keys and values
+// lie; what a vector widens serves all rows. int8 goes over products of integers where there are any
+// (decode_digits.cpp).
 //
-// The ladder: 32 query heads over 8 x 8192 keys of 128 in float32, one core of a Zen 4 server, huge pages, as a share
-// of what the same core reads from memory (30 GB/s). The first five are a prototype for this one shape.
+// The ladder: 32 query heads over 8 x 8192 keys of 128, one core of a Zen 4 server, huge pages, as a share of what the
+// same core reads from memory (30 GB/s) for the bytes of the stored type. Prototypes for this one shape, float32:
 //   four heads of a key head share what is loaded; logits of 64 keys, then values      0.39  each half waits for memory
 //   the other half is prefetched meanwhile, into L2                                    0.53  into L1 0.32: too few
-//   slots four streams instead of one                                                        0.67 8 keys a step instead
-//   of 64: both halves flow at all times                         0.86 the prefetch again, now of the next step 0.91 any
-//   width, any stored type, blocks                                                 0.67 logits of a step before the
-//   values of the last one                                 0.77 keys asked for two steps ahead instead of one, four
-//   vectors of logits a turn       0.84
+//   slots four streams instead of one; 8 keys a step instead of 64                           0.86 the prefetch again,
+//   now of the next step                                           0.91
+// Any width, any stored type, blocks:                       float32, bfloat16, float16, int8; cycles a key in cache
+//   8 keys a step, logits before the values of the last step   0.70     0.49     0.49     0.25   125
+//   tiles of 16 keys (64 of narrower numbers, which want one
+//   stream only), each half in a loop of its own               0.66     0.60     0.60     0.36    93
+//   two tiles ahead and a second request for the nearer one;
+//   the first tile of what comes next                          0.73     0.65     0.65     0.37    90
+// 64 of the cycles are multiply-adds of four rows with a key and a value; narrow types are bound by them.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/decode.cpp"
 #include "kernels/decode.hpp"
@@ -21,6 +24,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/decode_walk.hpp"
 #include "kernels/dispatch.hpp"
 
 #include "hwy/foreach_target.h"
@@ -30,8 +34,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace attune::kernels::HWY_NAMESPACE {
 
-/// Places of the range that are walked at a time.
-constexpr int kStreams = 4;
 /// Keys after which rows that do not fit into registers together take turns: their keys and values stay in L2.
 constexpr std::int64_t kPiece = 256;
 
@@ -67,37 +69,20 @@ HWY_INLINE Vec<T> widen_first(const S* p, int n) {
   return widen<T>(buffer);
 }
 
-/// A place among the tokens: where the rows of the next one are.
+/// The tile at work and those that are fetched meanwhile.
 template <class S>
-struct Stream {
-  const S *key, *value;
-  const float *key_scale, *value_scale;  // int8 only
-  std::int64_t block, left;              // tokens of this block from here on
-
-  HWY_INLINE void seek(const DecodeRows& rows, std::int64_t token) {
-    block = token / rows.block_tokens;
-    enter(rows, token % rows.block_tokens);
-  }
-  HWY_INLINE void enter(const DecodeRows& rows, std::int64_t row) {
-    const std::byte *keys = rows.keys[block], *values = rows.values[block];
-    left = rows.block_tokens - row;
-    key = reinterpret_cast<const S*>(keys + rows.key_offset + row * rows.key_stride);
-    value = reinterpret_cast<const S*>(values + rows.value_offset + row * rows.value_stride);
-    if constexpr (sizeof(S) == 1) {
-      key_scale = reinterpret_cast<const float*>(keys + rows.key_scales) + row;
-      value_scale = reinterpret_cast<const float*>(values + rows.value_scales) + row;
-    }
-  }
-  HWY_INLINE void copy(const S** to_key, const S** to_value, [[maybe_unused]] float* to_key_scale,
-                       [[maybe_unused]] float* to_value_scale) const {
-    *to_key = key, *to_value = value;
-    if constexpr (sizeof(S) == 1) *to_key_scale = *key_scale, *to_value_scale = *value_scale;
-  }
-  HWY_INLINE void next(std::ptrdiff_t key_step, std::ptrdiff_t value_step) {
-    key += key_step, value += value_step, --left;
-    if constexpr (sizeof(S) == 1) ++key_scale, ++value_scale;
-  }
+struct Turn {
+  const DecodeTile<S>& tile;
+  const DecodeTile<S>*
+      ahead[kAhead<S>];  // the furthest first; the nearer ones again, since a busy processor drops requests
 };
+/// Asks for the line of memory at `offset` in the row of key i of the tiles ahead, into L2.
+template <bool kKeys, class S>
+HWY_INLINE void fetch(const Turn<S>& turn, int i, std::ptrdiff_t offset) {
+  ATTUNE_UNROLL for (const DecodeTile<S>* ahead : turn.ahead) {
+    __builtin_prefetch((kKeys ? ahead->key : ahead->value)[i] + offset, 0, 2);
+  }
+}
 
 /// sums[i] = sum over the lanes of v[i], by interleaving instead of four horizontal sums.
 HWY_INLINE void sum_four(const Vec<float> (&v)[4], float* sums) {
@@ -128,8 +113,8 @@ HWY_INLINE void sum_four(const Vec<double> (&v)[4], double* sums) {
 }
 
 #if HWY_TARGET == HWY_AVX3
-/// The same for four rows at once: sums[4 r + i] = sum over the lanes of v[r][i], one store instead of four.
-HWY_INLINE void sum_sixteen(const Vec<float> (&v)[4][4], float* sums) {
+/// The same for four rows at once: sums[r * step + i] = sum over the lanes of v[r][i].
+HWY_INLINE void sum_sixteen(const Vec<float> (&v)[4][4], float* sums, int step) {
   const Lanes<float> d;
   const hn::Repartition<double, Lanes<float>> pairs;
   __m512 row[4];
@@ -143,29 +128,35 @@ HWY_INLINE void sum_sixteen(const Vec<float> (&v)[4][4], float* sums) {
   const auto fold = [](__m512 a, __m512 b) HWY_ATTR {  // even blocks of both plus odd blocks of both
     return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
   };
-  store(Vec<float>{fold(fold(row[0], row[1]), fold(row[2], row[3]))}, sums);
+  const __m512 all = fold(fold(row[0], row[1]), fold(row[2], row[3]));
+  _mm_storeu_ps(sums, _mm512_castps512_ps128(all));
+  _mm_storeu_ps(sums + step, _mm512_extractf32x4_ps(all, 1));
+  _mm_storeu_ps(sums + 2 * step, _mm512_extractf32x4_ps(all, 2));
+  _mm_storeu_ps(sums + 3 * step, _mm512_extractf32x4_ps(all, 3));
 }
 #endif
 
-/// sums[4 r + i] = query row r . key i, asking for the rows `ahead` meanwhile.
+/// x[r][i] = query row r . key i for the four keys from `first` on, asking for the same rows of the tiles ahead.
 template <int kRows, class T, class S>
-HWY_INLINE void dot_four(const T* const* query, const S* const* key, const S* const* ahead, int dim, T* sums) {
-  constexpr int kL = kLaneCount<T>, kAtOnce = kRegisters == 32 || kRows < 2 ? kRows : 2, kLine = int(64 / sizeof(S));
-  ATTUNE_UNROLL for (int first = 0; first < kRows; first += kAtOnce) {
+HWY_INLINE void dot_four(const T* const* query, const Turn<S>& turn, int first, int dim, T* x) {
+  constexpr int kL = kLaneCount<T>, kAtOnce = kRegisters == 32 || kRows < 2 ? kRows : 2, kLine = int(64 / sizeof(S)),
+                kStep = kTileKeys<S>;
+  const S* const* key = turn.tile.key + first;
+  ATTUNE_UNROLL for (int r0 = 0; r0 < kRows; r0 += kAtOnce) {
     Vec<T> sum[kAtOnce][4];
     ATTUNE_UNROLL for (int r = 0; r < kAtOnce; ++r) { ATTUNE_UNROLL for (int i = 0; i < 4; ++i) sum[r][i] = zero<T>(); }
     const auto add = [&](auto read, auto read_query, int c) HWY_ATTR {
       Vec<T> lanes[4];
       ATTUNE_UNROLL for (int i = 0; i < 4; ++i) lanes[i] = read(key[i] + c);
       ATTUNE_UNROLL for (int r = 0; r < kAtOnce; ++r) {
-        const Vec<T> q = read_query(query[first + r] + c);
+        const Vec<T> q = read_query(query[r0 + r] + c);
         ATTUNE_UNROLL for (int i = 0; i < 4; ++i) sum[r][i] = hn::MulAdd(q, lanes[i], sum[r][i]);
       }
     };
     int c = 0;
     const auto whole = [&](int at) HWY_ATTR {
-      if (kL >= kLine || at % kLine == 0) {
-        ATTUNE_UNROLL for (int i = 0; i < 4; ++i) __builtin_prefetch(ahead[i] + at, 0, 2);  // into L2
+      if (r0 == 0 && (kL >= kLine || at % kLine == 0)) {
+        ATTUNE_UNROLL for (int i = 0; i < 4; ++i) fetch<true>(turn, first + i, at);
       }
       add([](const S* p) HWY_ATTR { return widen<T>(p); }, [](const T* p) HWY_ATTR { return load(p); }, at);
     };
@@ -179,34 +170,40 @@ HWY_INLINE void dot_four(const T* const* query, const S* const* key, const S* co
     }
 #if HWY_TARGET == HWY_AVX3
     if constexpr (kAtOnce == 4 && sizeof(T) == 4) {
-      sum_sixteen(sum, sums);
+      sum_sixteen(sum, x + first, kStep);
       return;
     }
 #endif
-    ATTUNE_UNROLL for (int r = 0; r < kAtOnce; ++r) sum_four(sum[r], sums + (first + r) * 4);
+    ATTUNE_UNROLL for (int r = 0; r < kAtOnce; ++r) sum_four(sum[r], x + (r0 + r) * kStep + first);
   }
 }
+/// Logits of a tile, x [kRows][kTileKeys].
+template <int kRows, class T, class S>
+HWY_NOINLINE void dot_tile(const T* const* query, const Turn<S>& turn, int dim, T* x) {
+  for (int first = 0; first < turn.tile.keys; first += 4) dot_four<kRows>(query, turn, first, dim, x);
+}
 
-/// out[r][column ...] += sum over keys of weight[key][r] * value[key], kVectors vectors wide, asking for the rows
-/// ahead_step behind `ahead` meanwhile. kPart: one vector, of which `last` numbers exist.
+/// out[r][column ...] += sum over the keys of weight[r][key] * value[key], kVectors vectors wide, asking for the same
+/// of the tiles ahead. kPart: one vector, of which `last` numbers exist.
 template <int kRows, int kVectors, bool kPart, class T, class S>
-HWY_INLINE void add_values(T* const* out, const S* const* value, const S* const* ahead, std::ptrdiff_t ahead_step,
-                           int keys, const T* weight, int column, int last) {
-  constexpr int kL = kLaneCount<T>, kLine = int(64 / sizeof(S));
+HWY_INLINE void add_columns(T* const* out, const Turn<S>& turn, const T* weight, int column, int last) {
+  constexpr int kL = kLaneCount<T>, kLine = int(64 / sizeof(S)), kStep = kTileKeys<S>;
   Vec<T> sum[kRows][kVectors];
   ATTUNE_UNROLL for (int r = 0; r < kRows; ++r) {
     ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j) sum[r][j] = load(out[r] + column + j * kL);
   }
-  for (int k = 0; k < keys; ++k) {
-    ATTUNE_UNROLL for (int j = 0; j < kVectors * kL; j += kLine)
-        __builtin_prefetch(ahead[k] + ahead_step + column + j, 0, 2);
-    const T* of_key = weight + (k & ~3) * kRows + (k & 3);
+  const bool begins = column % kLine == 0;  // a line of memory that no column before has asked for
+  for (int k = 0; k < turn.tile.keys; ++k) {
+    const S* value = turn.tile.value[k] + column;
+    if (kVectors * kL >= kLine || begins) {
+      ATTUNE_UNROLL for (int j = 0; j < kVectors * kL; j += kLine) fetch<false>(turn, k, column + j);
+    }
     Vec<T> lanes[kVectors];
     ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j) {
-      lanes[j] = kPart ? widen_first<T>(value[k] + column + j * kL, last) : widen<T>(value[k] + column + j * kL);
+      lanes[j] = kPart ? widen_first<T>(value + j * kL, last) : widen<T>(value + j * kL);
     }
     ATTUNE_UNROLL for (int r = 0; r < kRows; ++r) {
-      const Vec<T> w = set(of_key[4 * r]);
+      const Vec<T> w = set(weight[r * kStep + k]);
       ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j) sum[r][j] = hn::MulAdd(w, lanes[j], sum[r][j]);
     }
   }
@@ -214,126 +211,84 @@ HWY_INLINE void add_values(T* const* out, const S* const* value, const S* const*
     ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j) store(sum[r][j], out[r] + column + j * kL);
   }
 }
+template <int kRows, class T, class S>
+HWY_NOINLINE void add_tile(T* const* out, const Turn<S>& turn, const T* weight, int dim) {
+  constexpr int kL = kLaneCount<T>, kMost = kRows == 1 ? 8 : kRegisters == 32 ? 4 : 2;
+  int c = 0;
+  for (; c + kMost * kL <= dim; c += kMost * kL) add_columns<kRows, kMost, false>(out, turn, weight, c, 0);
+  for (; c + kL <= dim; c += kL) add_columns<kRows, 1, false>(out, turn, weight, c, 0);
+  if (c < dim) add_columns<kRows, 1, true>(out, turn, weight, c, dim - c);
+}
 
-/// x[key][row] *= scale[key], in the order of a step.
-template <int kRows, int kKeys>
-HWY_INLINE void times_scales(float* x, const float* scale) {
-  constexpr int kL = kLaneCount<float>;
-  if constexpr (kRows == 4 && kL >= 4) {
-    for (int i = 0; i < kKeys * kRows; i += kL)
-      store(hn::Mul(load(x + i), hn::LoadDup128(Lanes<float>(), scale + i / 16 * 4)), x + i);
-  } else {
-    for (int i = 0; i < kKeys * kRows; ++i) x[i] *= scale[i / (4 * kRows) * 4 + i % 4];
+/// Logits x of a tile become weights 2^(x - maximum); a row whose maximum grows has its sum and out rescaled. A NaN
+/// among the logits may hide the largest one, but makes the row NaN anyway.
+template <class T, class S>
+HWY_INLINE void weigh(const DecodeTile<S>& tile, DecodeRow<T>& row, T* x, T* sum, int value_dim) {
+  constexpr int kL = kLaneCount<T>, kKeys = kTileKeys<S>, kAtOnce = kKeys / kL <= 4 ? kKeys / kL : 4;
+  for (int i = tile.keys; i < kKeys; ++i) x[i] = -std::numeric_limits<T>::infinity();  // no key: a weight of 0
+  Vec<T> top = set(row.maximum);
+  for (int i = 0; i < kKeys; i += kAtOnce * kL) {
+    ATTUNE_UNROLL for (int v = i; v < i + kAtOnce * kL; v += kL) {
+      Vec<T> logit = load(x + v);
+      if constexpr (sizeof(S) == 1) store(logit = hn::Mul(logit, load(tile.key_scale + v)), x + v);
+      top = hn::Max(top, logit);
+    }
   }
+  const T largest = hn::GetLane(hn::MaxOfLanes(Lanes<T>(), top));
+  if (largest > row.maximum) {  // rare after the first tiles
+    const Vec<T> factor = exp2(set(row.maximum - largest));
+    row.maximum = largest;
+    store(hn::Mul(load(sum), factor), sum);
+    row.sum *= hn::GetLane(factor);
+    for (int d = 0; d < value_dim; d += kL) store(hn::Mul(load(row.out + d), factor), row.out + d);
+  }
+  const Vec<T> maximum = set(row.maximum);
+  Vec<T> total = load(sum);
+  for (int i = 0; i < kKeys; i += kAtOnce * kL) {
+    ATTUNE_UNROLL for (int v = i; v < i + kAtOnce * kL; v += kL) {
+      Vec<T> e = exp2(hn::Sub(load(x + v), maximum));
+      total = hn::Add(total, e);
+      if constexpr (sizeof(S) == 1) e = hn::Mul(e, load(tile.value_scale + v));
+      store(e, x + v);
+    }
+  }
+  store(total, sum);
 }
 
 /// kRows rows over keys begin .. end - 1, all of which all of them see.
 template <int kRows, class T, class S>
 HWY_INLINE void decode_range(const Decode<T>& in, DecodeRow<T>* const* row, std::int64_t begin, std::int64_t end) {
-  constexpr int kL = kLaneCount<T>, kStep = kRows == 4 ? 2 : 4, kKeys = kStep * kStreams, kFlat = kKeys * kRows;
-  // The streams start at multiples of 4, so that no step leaves its block.
-  const std::int64_t aligned = std::min(end, (begin + 3) / 4 * 4), per = (end - aligned) / (kStreams * 4) * 4;
-  HWY_ALIGN T weights[2][kFlat] = {}, maximum[kFlat], sum[kFlat];
-  const S *key[kKeys], *values[2][kKeys];
-  [[maybe_unused]] HWY_ALIGN float key_scales[kKeys], value_scales[kKeys];
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (sizeof(S) == 1) {
+    if (decode_digits(in, row, kRows, begin, end)) return;
+  }
+#endif
+  constexpr int kL = kLaneCount<T>, kRing = kAhead<S> + 1;
+  HWY_ALIGN T weights[kRows * kTileKeys<S>], sum[kRows * kL];
   const T* query[kRows];
   T* out[kRows];
   for (int r = 0; r < kRows; ++r) query[r] = row[r]->query, out[r] = row[r]->out;
-  for (int i = 0; i < kFlat; ++i) maximum[i] = row[i / 4 % kRows]->maximum, sum[i] = T(0);
-  const std::ptrdiff_t key_step = in.rows.key_stride / std::ptrdiff_t(sizeof(S)),
-                       value_step = in.rows.value_stride / std::ptrdiff_t(sizeof(S));
-
-  int now = 0, pending = 0;  // which half of the double buffers; keys whose values are still to be added
-  // Adds the values of the last step.
-  const auto add_pending = [&]() HWY_ATTR {
-    const std::ptrdiff_t far = 2 * kStep * key_step;  // the next step's keys would come too late: they are used at once
-    const S* const* value = values[now];
-    const T* weight = weights[now];
-    constexpr int kMost = kRows == 1 ? 8 : kRegisters == 32 ? 4 : 2;
-    int c = 0;
-    for (; c + kMost * kL <= in.value_dim; c += kMost * kL)
-      add_values<kRows, kMost, false>(out, value, key, far, pending, weight, c, 0);
-    for (; c + kL <= in.value_dim; c += kL) add_values<kRows, 1, false>(out, value, key, far, pending, weight, c, 0);
-    if (c < in.value_dim) add_values<kRows, 1, true>(out, value, key, far, pending, weight, c, in.value_dim - c);
+  std::fill(sum, sum + kRows * kL, T(0));
+  DecodeWalk<S> walk(in.rows, begin, end);
+  DecodeWalk<S> after =
+      end < in.end ? DecodeWalk<S>(in.rows, end, in.end) : DecodeWalk<S>(in.next, in.next_begin, in.next_end);
+  const std::int64_t tiles = walk.tiles();
+  DecodeTile<S> ring[kRing];
+  const auto fill = [&](std::int64_t i) HWY_ATTR {
+    if (!walk.next(ring[i % kRing]) && !after.next(ring[i % kRing])) ring[i % kRing] = ring[(i + kRing - 1) % kRing];
   };
-  // One step: `keys` of kKeys keys; the others repeat a key and get no weight.
-  const auto step = [&](int keys) HWY_ATTR {
-    const int next = 1 - now;
-    T* x = weights[next];
-    for (int g = 0; g < kStep; ++g)
-      dot_four<kRows>(query, key + 4 * g, values[next] + 4 * g, in.head_dim, x + g * kRows * 4);
-    if constexpr (sizeof(S) == 1) times_scales<kRows, kKeys>(x, key_scales);
-    if (keys < kKeys) {
-      for (int i = 0; i < kFlat; ++i) {
-        if (i / (4 * kRows) * 4 + i % 4 >= keys) x[i] = -std::numeric_limits<T>::infinity();
-      }
+  for (int i = 0; i < kAhead<S>; ++i) fill(i);
+  for (std::int64_t i = 0; i < tiles; ++i) {
+    fill(i + kAhead<S>);
+    Turn<S> turn{ring[i % kRing], {}};
+    for (int a = 0; a < kAhead<S>; ++a) turn.ahead[a] = &ring[(i + kAhead<S> - a) % kRing];
+    dot_tile<kRows>(query, turn, in.head_dim, weights);
+    for (int r = 0; r < kRows; ++r) {
+      weigh<T, S>(turn.tile, *row[r], weights + r * kTileKeys<S>, sum + r * kL, in.value_dim);
     }
-    auto above = hn::Gt(load(x), load(maximum));
-    for (int i = kL; i < kFlat; i += kL) above = hn::Or(above, hn::Gt(load(x + i), load(maximum + i)));
-    if (!hn::AllFalse(Lanes<T>(), above)) {  // a new maximum: rare after the first steps
-      for (int r = 0; r < kRows; ++r) {
-        const T old = maximum[r * 4];
-        T top = old;
-        for (int i = 0; i < kFlat; ++i) {
-          if (i / 4 % kRows == r) top = std::max(top, x[i]);
-        }
-        const Vec<T> factors = exp2(set(old - top));
-        const T factor = hn::GetLane(factors);
-        for (int i = 0; i < kFlat; ++i) {
-          if (i / 4 % kRows == r) maximum[i] = top, sum[i] *= factor, weights[now][i] *= factor;
-        }
-        row[r]->sum *= factor;
-        for (int d = 0; d < in.value_dim; d += kL) store(hn::Mul(load(out[r] + d), factors), out[r] + d);
-      }
-    }
-    for (int i = 0; i < kFlat; i += kL) {
-      const Vec<T> e = exp2(hn::Sub(load(x + i), load(maximum + i)));
-      store(hn::Add(load(sum + i), e), sum + i);
-      store(e, x + i);
-    }
-    if constexpr (sizeof(S) == 1) times_scales<kRows, kKeys>(x, value_scales);
-    if (pending) add_pending();
-    now = next, pending = keys;
-  };
-
-  // Keys from .. to - 1 one by one: what is left beside the streams.
-  const auto walk_rest = [&](std::int64_t from, std::int64_t to) HWY_ATTR {
-    for (; from < to; from += kKeys) {
-      const int keys = int(std::min<std::int64_t>(kKeys, to - from));
-      for (int i = 0; i < kKeys; ++i) {
-        Stream<S> at;
-        at.seek(in.rows, from + std::min(i, keys - 1));
-        at.copy(key + i, values[1 - now] + i, key_scales + i, value_scales + i);
-      }
-      step(keys);
-    }
-  };
-
-  walk_rest(begin, aligned);
-  Stream<S> stream[kStreams];
-  for (int s = 0; s < kStreams && per > 0; ++s) stream[s].seek(in.rows, aligned + s * per);
-  for (std::int64_t done = 0; done < per; done += kStep) {
-    const S** value = values[1 - now];
-    ATTUNE_UNROLL for (int s = 0; s < kStreams; ++s) {
-      Stream<S>& at = stream[s];
-      if (at.left == 0) ++at.block, at.enter(in.rows, 0);
-      ATTUNE_UNROLL for (int i = s; i < kKeys; i += kStreams) {
-        at.copy(key + i, value + i, key_scales + i, value_scales + i);
-        at.next(key_step, value_step);
-      }
-    }
-    step(kKeys);
+    add_tile<kRows>(out, turn, weights, in.value_dim);
   }
-  walk_rest(aligned + kStreams * per, end);
-  if (pending) add_pending();
-  for (int r = 0; r < kRows; ++r) {
-    row[r]->maximum = maximum[r * 4];
-    T total = row[r]->sum;
-    for (int i = 0; i < kFlat; ++i) {
-      if (i / 4 % kRows == r) total += sum[i];
-    }
-    row[r]->sum = total;
-  }
+  for (int r = 0; r < kRows; ++r) row[r]->sum += hn::GetLane(hn::SumOfLanes(Lanes<T>(), load(sum + r * kL)));
 }
 
 /// One row over its own range within begin .. end - 1.

@@ -43,6 +43,12 @@ struct Decode {
   DecodeRow<T>* row = nullptr;      // [num_rows]; rows that see the same keys stand together
   int num_rows = 0;
   T* spare = nullptr;  // [decode_padded(value_dim)], contents undefined
+  // The queries were rounded to a half type: what is computed may be to within a twentieth of that.
+  bool half_queries = false;
+  // What this thread is likely to be asked for next, keys next_begin .. next_end - 1 of `next`: the first of them are
+  // fetched towards the end of this call. Changes no bit.
+  DecodeRows next;
+  std::int64_t next_begin = 0, next_end = 0;
 };
 
 /// Keys from one cut to the next: enough work for a task, few enough that a head of 8k keys feeds eight threads.
@@ -54,6 +60,9 @@ constexpr int decode_padded(int dim) { return (dim + 15) / 16 * 16; }
 
 void decode(const Decode<float>&);
 void decode(const Decode<double>&);  // Stored::float64 only
+/// Stored::int8 in products of integers: `rows` (1 or 4) rows over keys begin .. end - 1, all of which all of them see.
+/// False, and nothing done, without AVX-512 VNNI, for widths over 256 and for queries below 1e-30.
+bool decode_digits(const Decode<float>&, DecodeRow<float>* const* row, int rows, std::int64_t begin, std::int64_t end);
 
 /// What parts of a row found, in the order of the keys: out [value_dim] = sum of weights times values over all parts,
 /// divided by the sum of weights. Returns the log-sum-exp in nats; -infinity and zeros if no part saw a key.

@@ -91,6 +91,7 @@ TEST(Cpu, TakesWhatTheEnvironmentNames) {
   const bool bf16 = text && std::string(text) == "avx512_bf16", named = text && *text;
   EXPECT_EQ(name_of(cpu_target()), bf16 ? "avx512" : named ? std::string(text) : best);
   EXPECT_EQ(cpu_uses_bf16(), bf16 || (!named && info.avx512_bf16));
+  EXPECT_EQ(cpu_uses_vnni(), (bf16 || !named) && info.avx512_vnni);
   EXPECT_GE(info.cores, 1);
   EXPECT_GT(info.l1d_bytes, 0);
   EXPECT_GT(info.l2_bytes, info.l1d_bytes);

@@ -101,7 +101,8 @@ struct Result {
 
 /// Over the parts that end at `cuts`, joined.
 template <class T>
-Result<T> run(const Memory<T>& m, const std::vector<double>& query, std::vector<std::int64_t> cuts) {
+Result<T> run(const Memory<T>& m, const std::vector<double>& query, std::vector<std::int64_t> cuts,
+              bool half_queries = false) {
   const Case& c = m.c;
   const std::size_t rows = std::size_t(c.rows), padded = std::size_t(decode_padded(c.value_dim));
   const T nan = std::numeric_limits<T>::quiet_NaN();
@@ -116,7 +117,10 @@ Result<T> run(const Memory<T>& m, const std::vector<double>& query, std::vector<
                              .begin = m.first(int(r)),
                              .end = m.last(int(r))};
     }
-    decode(Decode<T>{m.rows, c.head_dim, c.value_dim, begin, cuts[p], found.data() + p * rows, c.rows, spare.data()});
+    Decode<T> part{m.rows, c.head_dim, c.value_dim, begin, cuts[p], found.data() + p * rows, c.rows, spare.data()};
+    part.half_queries = half_queries;
+    if (p + 1 < cuts.size()) part.next = m.rows, part.next_begin = cuts[p], part.next_end = cuts[p + 1];
+    decode(part);
     begin = cuts[p];
   }
   Result<T> result{std::vector<T>(rows * std::size_t(c.value_dim)), std::vector<T>(rows)};
@@ -130,7 +134,7 @@ Result<T> run(const Memory<T>& m, const std::vector<double>& query, std::vector<
 }
 
 template <class T>
-void check(const Case& c) {
+void check(const Case& c, bool half_queries = false) {
   SCOPED_TRACE(c.text());
   const Memory<T> m(c);
   std::vector<double> query = random_numbers<double>(std::int64_t(c.rows) * c.head_dim, 1, -c.size, c.size);
@@ -156,7 +160,8 @@ void check(const Case& c) {
             x[j] / sum * m.value[(std::size_t(m.first(r)) + j) * std::size_t(c.value_dim) + std::size_t(d)];
     }
   }
-  const double bound = sizeof(T) == 8 ? 1e-13 * (1 + largest) : 2e-6 * (1 + largest / 8);
+  // Half queries: a twentieth of what their own rounding does.
+  const double bound = sizeof(T) == 8 ? 1e-13 * (1 + largest) : (half_queries ? 2e-4 : 2e-6) * (1 + largest / 8);
   const auto compare = [&](const std::vector<T>& got, const std::vector<double>& want, const char* what) {
     double error = 0, size = 0;
     for (std::size_t i = 0; i < want.size(); ++i) {
@@ -169,7 +174,7 @@ void check(const Case& c) {
   };
   for (const std::vector<std::int64_t>& cuts :
        {std::vector<std::int64_t>{c.keys}, {c.keys / 3, c.keys / 3, c.keys}, {1, std::max(1, c.keys / 2), c.keys}}) {
-    const Result<T> got = run(m, query, cuts);
+    const Result<T> got = run(m, query, cuts, half_queries);
     compare(got.out, out, "out");
     compare(got.lse, lse, "lse");
   }
@@ -184,6 +189,8 @@ const std::vector<Case> kCases = {
     {.rows = 9, .keys = 700, .head_dim = 64, .value_dim = 80, .block_tokens = 256, .ragged = 11},
     {.rows = 2, .keys = 15, .head_dim = 16, .value_dim = 16, .ragged = 15},  // row 0 sees no key
     {.rows = 5, .keys = 40, .head_dim = 16, .value_dim = 33, .block_tokens = 16, .ragged = 9, .size = 6},
+    {.rows = 4, .keys = 150, .head_dim = 256, .value_dim = 200, .block_tokens = 32},
+    {.rows = 4, .keys = 70, .head_dim = 272, .value_dim = 130, .size = 0.3},
 };
 
 TEST(Decode, MatchesTheLoopInFloat64ForEveryStoredType) {
@@ -197,8 +204,45 @@ TEST(Decode, MatchesTheLoopInFloat64ForEveryStoredType) {
   }
 }
 
+TEST(Decode, QueriesOfHalfTypesMayBeCutShorter) {
+  for (Case c : kCases) {
+    c.stored = Stored::int8;
+    check<float>(c, true);
+  }
+}
+
+// Numbers far apart in size, in the query and in the scales: what is cut off is relative to the largest.
+TEST(Decode, Int8WithNumbersFarApart) {
+  const Case c{.stored = Stored::int8, .rows = 4, .keys = 200, .head_dim = 64, .value_dim = 64};
+  Memory<float> m(c);
+  std::vector<double> query = random_numbers<double>(c.rows * c.head_dim, 1);
+  for (int d = 0; d < c.head_dim; ++d) query[std::size_t(d)] *= std::pow(10.0, -d % 7);  // row 0
+  for (int d = 0; d < c.head_dim; ++d) query[std::size_t(c.head_dim + d)] = 0;           // row 1: every key alike
+  for (int d = 0; d < c.head_dim; ++d) query[std::size_t(2 * c.head_dim + d)] *= 1e-20;
+  const float huge = 1e30f;
+  std::memcpy(m.values[0].data() + m.rows.value_scales + 7 * 4, &huge, 4);
+  const Result<float> got = run(m, query, {c.keys});
+  double sum[4] = {}, top[4] = {};
+  std::vector<std::vector<double>> weight(4);
+  for (std::size_t r = 0; r < 4; ++r) {
+    for (int j = 0; j < c.keys; ++j) {
+      double dot = 0;
+      for (int d = 0; d < c.head_dim; ++d)
+        dot += double(float(query[r * 64 + std::size_t(d)])) * m.key[std::size_t(j * c.head_dim + d)];
+      weight[r].push_back(dot);
+    }
+    top[r] = *std::max_element(weight[r].begin(), weight[r].end());
+    for (double& w : weight[r]) sum[r] += w = std::exp(w - top[r]);
+    EXPECT_NEAR(got.lse[r], top[r] + std::log(sum[r]), 5e-6 * (1 + std::abs(top[r])));
+    for (std::size_t d = 0; d < 64; ++d) {  // one value outweighs all others
+      const double want = weight[r][7] / sum[r] * m.value[7 * 64 + d] / (double(1 + 7 % 5) / 127) * double(huge);
+      EXPECT_NEAR(got.out[r * 64 + d], want, 1e-5 * weight[r][7] / sum[r] * 127 * double(huge)) << r << ", " << d;
+    }
+  }
+}
+
 TEST(Decode, BlocksGiveTheBitsOfOneArray) {
-  for (Stored stored : {Stored::float32, Stored::bfloat16}) {
+  for (Stored stored : {Stored::float32, Stored::bfloat16, Stored::int8}) {
     Case c{.stored = stored, .rows = 6, .keys = 701, .head_dim = 48, .value_dim = 48, .ragged = 5};
     const std::vector<double> query = random_numbers<double>(c.rows * c.head_dim, 1);
     const Result<float> whole = run(Memory<float>(c), query, {c.keys});
@@ -227,6 +271,30 @@ TEST(Decode, WhatARowDoesNotSeeChangesNoBitOfIt) {
   for (int d = 0; d < 24; ++d) EXPECT_EQ(before.out[std::size_t(d)], after.out[std::size_t(d)]);
   EXPECT_EQ(before.lse[0], after.lse[0]);
   EXPECT_TRUE(std::isnan(after.out[3 * 24]));
+}
+
+TEST(Decode, WhatARowDoesNotSeeChangesNoBitOfItInt8) {
+  const Case c{.stored = Stored::int8, .rows = 4, .keys = 100, .head_dim = 24, .value_dim = 24, .ragged = 20};
+  Memory<float> m(c);
+  std::vector<double> query = random_numbers<double>(c.rows * c.head_dim, 1);
+  const Result<float> before = run(m, query, {c.keys});
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (int j = m.last(2); j < c.keys; ++j) {  // seen by row 3 only
+    std::memcpy(m.keys[0].data() + m.rows.key_scales + j * 4, &nan, sizeof(nan));
+    std::memcpy(m.values[0].data() + m.rows.value_scales + j * 4, &nan, sizeof(nan));
+  }
+  query.back() = std::numeric_limits<double>::infinity();
+  const Result<float> after = run(m, query, {c.keys});
+  for (std::size_t i = 0; i < 3 * 24; ++i) EXPECT_EQ(before.out[i], after.out[i]) << i;
+  for (std::size_t r = 0; r < 3; ++r) EXPECT_EQ(before.lse[r], after.lse[r]) << r;
+  for (std::size_t i = 3 * 24; i < 4 * 24; ++i) EXPECT_TRUE(std::isnan(after.out[i])) << i;
+  query.back() = 0;
+  for (float strange :
+       {nan, std::numeric_limits<float>::infinity()}) {  // in a value's scale alone: out is NaN, no less
+    Memory<float> clean(c);
+    std::memcpy(clean.values[0].data() + clean.rows.value_scales + 50 * 4, &strange, sizeof(strange));
+    EXPECT_FALSE(std::isfinite(run(clean, query, {c.keys}).out[3 * 24 + 1]));
+  }
 }
 
 }  // namespace

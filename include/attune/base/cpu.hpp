@@ -12,7 +12,7 @@ enum class CpuTarget : std::uint8_t { scalar, avx2, avx512 };
 
 struct CpuInfo {
   std::string model;  // as the system names it; empty if it does not
-  bool avx2 = false, avx512 = false, avx512_bf16 = false;
+  bool avx2 = false, avx512 = false, avx512_bf16 = false, avx512_vnni = false;
   std::int64_t l1d_bytes = 0,
                l2_bytes = 0;  // per core, read from the system; a default of 32 KiB / 1 MiB where it is silent
   int cores = 1;              // processors that this process may use
@@ -26,6 +26,8 @@ CpuTarget cpu_target();
 /// True if kernels may multiply bfloat16 numbers in pairs: the target is avx512, the processor has AVX-512 BF16, and
 /// ATTUNE_CPU is not set or names avx512_bf16; avx512 by name means without.
 bool cpu_uses_bf16();
+/// The same for products of four 8-bit integers (AVX-512 VNNI).
+bool cpu_uses_vnni();
 /// "scalar", "avx2", "avx512"; on 64-bit ARM "neon".
 std::string_view name_of(CpuTarget target);
 
