@@ -93,13 +93,23 @@ ATTUNE_BF16_INLINE __m512 log2(__m512 x) {
   return _mm512_fmadd_ps(t, q, e);
 }
 
+/// The two vectors rounded to bfloat16: a in the low half, b in the high half.
+ATTUNE_BF16_INLINE __m512i round_both(__m512 a, __m512 b) { return (__m512i)_mm512_cvtne2ps_pbh(b, a); }
+/// From round_both(a, b) to pairs (a[i], b[i]).
+ATTUNE_BF16_INLINE __m512i interleave(__m512i both) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+                                         5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_permutexvar_epi16(order, both);
+}
+
 /// What happens to c.
 enum class Into {
   overwrite,  // c = ab
   scaled,     // c = factor * ab
   maximum,    // c = factor * ab, and extra[n] = max(extra[n], c[m][n]) over all m
   rescale,    // c = c * extra[m] + ab
-  add         // c = c + factor * ab
+  add,        // c = c + factor * ab
+  weights     // c = 2^(factor * ab - reference[n]) as pairs of two rows, and extra[n] += their sum; a missing row is 0
 };
 
 /// How the pairs of a lie: those of one row side by side (K of S = K Q^T), or those of one column (P of out = P V).
@@ -115,7 +125,8 @@ ATTUNE_BF16_INLINE void own_register(T*& p) {
 /// that pointer and once or twice the stride.
 template <int kRows, int kVectors, Pairs kPairs, Into kInto>
 ATTUNE_BF16_INLINE void product_block(int k, const Bits* a, std::ptrdiff_t stride, const Pair* b, std::ptrdiff_t bk,
-                                      float* c, std::ptrdiff_t cm, float factor, float* extra) {
+                                      float* c, std::ptrdiff_t cm, float factor, float* extra,
+                                      [[maybe_unused]] const float* reference) {
   constexpr bool kAlong = kPairs == Pairs::along_rows;
   constexpr int kPointers = kAlong ? (kRows + 2) / 3 : 1;
   __m512 sum[kRows][kVectors];
@@ -160,6 +171,20 @@ ATTUNE_BF16_INLINE void product_block(int k, const Bits* a, std::ptrdiff_t strid
   }
   const __m512 times = _mm512_set1_ps(factor);
   ATTUNE_BF16_UNROLL for (int j = 0; j < kVectors; ++j) {
+    if constexpr (kInto == Into::weights) {
+      const __m512 from_reference = _mm512_loadu_ps(reference + j * kLanes);
+      __m512 total = _mm512_loadu_ps(extra + j * kLanes);
+      ATTUNE_BF16_UNROLL for (int i = 0; i < kRows; i += 2) {
+        const __m512 low = exp2(_mm512_fmsub_ps(times, sum[i][j], from_reference));
+        const __m512 high = i + 1 < kRows
+                                ? exp2(_mm512_fmsub_ps(times, sum[i + 1 < kRows ? i + 1 : i][j], from_reference))
+                                : _mm512_setzero_ps();
+        total = _mm512_add_ps(total, _mm512_add_ps(low, high));
+        _mm512_storeu_si512(c + i / 2 * cm + j * kLanes, interleave(round_both(low, high)));
+      }
+      _mm512_storeu_ps(extra + j * kLanes, total);
+      continue;
+    }
     __m512 top;
     if constexpr (kInto == Into::maximum) top = _mm512_loadu_ps(extra + j * kLanes);
     ATTUNE_BF16_UNROLL for (int i = 0; i < kRows; ++i) {
@@ -177,12 +202,14 @@ ATTUNE_BF16_INLINE void product_block(int k, const Bits* a, std::ptrdiff_t strid
 /// so that no cut along m or n changes a bit.
 template <int kVectors, Pairs kPairs, Into kInto>
 ATTUNE_BF16_NOINLINE void product_columns(int m, int k, const Bits* a, std::ptrdiff_t stride, const Pair* b,
-                                          std::ptrdiff_t bk, float* c, std::ptrdiff_t cm, float factor, float* extra) {
+                                          std::ptrdiff_t bk, float* c, std::ptrdiff_t cm, float factor, float* extra,
+                                          const float* reference) {
   constexpr int kRows = kVectors == 4 ? 6 : kVectors == 1 ? 12 : 8;
   int i = 0;
 #define ATTUNE_BF16_ROWS(rows)                                                                                       \
   product_block<rows, kVectors, kPairs, kInto>(k, a + i * (kPairs == Pairs::along_rows ? stride : 2), stride, b, bk, \
-                                               c + i * cm, cm, factor, kInto == Into::rescale ? extra + i : extra)
+                                               c + (kInto == Into::weights ? i / 2 : i) * cm, cm, factor,            \
+                                               kInto == Into::rescale ? extra + i : extra, reference)
   for (; i + kRows <= m; i += kRows) ATTUNE_BF16_ROWS(kRows);
   for (; i + 4 <= m; i += 4) ATTUNE_BF16_ROWS(4);
   for (; i + 2 <= m; i += 2) ATTUNE_BF16_ROWS(2);
@@ -196,16 +223,17 @@ ATTUNE_BF16_NOINLINE void product_columns(int m, int k, const Bits* a, std::ptrd
 template <Pairs kPairs, Into kInto>
 ATTUNE_BF16_INLINE void product(int m, int n, int k, const Bits* a, std::ptrdiff_t stride, const Pair* b,
                                 std::ptrdiff_t bk, float* c, std::ptrdiff_t cm, float factor = 1,
-                                float* extra = nullptr) {
+                                float* extra = nullptr, const float* reference = nullptr) {
   for (int j = 0; j < n;) {
     const int vectors = (n - j) / kLanes;
     // Two even halves rather than a full block and a thin one: thin blocks wait for loads.
     const int take = vectors <= 4 ? vectors : vectors < 8 ? (vectors + 1) / 2 : 4;
-    float* x = kInto == Into::maximum ? extra + j : extra;
-    if (take == 1) product_columns<1, kPairs, kInto>(m, k, a, stride, b + j, bk, c + j, cm, factor, x);
-    if (take == 2) product_columns<2, kPairs, kInto>(m, k, a, stride, b + j, bk, c + j, cm, factor, x);
-    if (take == 3) product_columns<3, kPairs, kInto>(m, k, a, stride, b + j, bk, c + j, cm, factor, x);
-    if (take == 4) product_columns<4, kPairs, kInto>(m, k, a, stride, b + j, bk, c + j, cm, factor, x);
+    float* x = kInto == Into::maximum || kInto == Into::weights ? extra + j : extra;
+    const float* y = kInto == Into::weights ? reference + j : nullptr;
+    if (take == 1) product_columns<1, kPairs, kInto>(m, k, a, stride, b + j, bk, c + j, cm, factor, x, y);
+    if (take == 2) product_columns<2, kPairs, kInto>(m, k, a, stride, b + j, bk, c + j, cm, factor, x, y);
+    if (take == 3) product_columns<3, kPairs, kInto>(m, k, a, stride, b + j, bk, c + j, cm, factor, x, y);
+    if (take == 4) product_columns<4, kPairs, kInto>(m, k, a, stride, b + j, bk, c + j, cm, factor, x, y);
     j += take * kLanes;
   }
 }
@@ -265,14 +293,6 @@ ATTUNE_BF16_NOINLINE void pack_lanes(const Bits* x, std::ptrdiff_t stride, int r
   }
 }
 
-/// The two vectors rounded to bfloat16: a in the low half, b in the high half.
-ATTUNE_BF16_INLINE __m512i round_both(__m512 a, __m512 b) { return (__m512i)_mm512_cvtne2ps_pbh(b, a); }
-/// From round_both(a, b) to pairs (a[i], b[i]).
-ATTUNE_BF16_INLINE __m512i interleave(__m512i both) {
-  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
-                                         5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  return _mm512_permutexvar_epi16(order, both);
-}
 ATTUNE_BF16_INLINE void store_half(__m256i v, Bits* to) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
 
 /// Lanes of the vector whose first lane is `first` that are not before `from`.

@@ -9,6 +9,8 @@
 //   tiles of 256 keys: out is loaded and rescaled half as often                     81 %
 //   V packed once for eight blocks; 2^x of degree 3                                 82 %
 //   the next block's rows fetched meanwhile: 1 % more here, 2 % with short heads
+//   after a first tile of 64 keys rows keep their maximum until a sum passes 2^60: weights are made while
+//   logits are in registers, and out is not rescaled                                 +3 % (width 128: +2 %)
 #include "kernels/bf16_attention.hpp"
 
 #include <limits>
@@ -25,6 +27,8 @@ namespace attune::kernels::bf16 {
 namespace {
 
 constexpr int kTileKeys = kBf16TileKeys;
+/// Keys of the first tile: enough for a maximum that the rows may keep.
+constexpr int kFirstKeys = 64;
 
 constexpr int kBlock = kBf16BlockQueries;
 
@@ -119,15 +123,36 @@ ATTUNE_BF16_INLINE const Pair* values_at(const ForwardBlock& b, int key) {
   return b.values + std::ptrdiff_t(key / 2) * b.in.value_dim;
 }
 
+/// Weights against the maximum that the rows have, whatever the tile holds, made while the logits are in registers.
+/// False, and the sums as they were, if that lets a sum grow past 2^60 or is no number.
+ATTUNE_BF16_INLINE bool weigh_at_once(const ForwardBlock& b, int key, int keys) {
+  const Bf16Forward& in = b.in;
+  std::copy(b.sum, b.sum + b.width, b.next);
+  product<Pairs::along_rows, Into::weights>(keys, b.width, in.head_dim / 2, bits(in.key) + key * in.key_stride,
+                                            in.key_stride, b.queries, b.width, reinterpret_cast<float*>(b.probs),
+                                            b.width, in.scale * kLog2E, b.sum, b.maximum);
+  __mmask16 fits = 0xffff;
+  for (int c = 0; c < b.width; c += kLanes)
+    fits = __mmask16(fits & _mm512_cmp_ps_mask(_mm512_loadu_ps(b.sum + c), _mm512_set1_ps(0x1p60f), _CMP_LT_OQ));
+  if (fits == 0xffff) return true;
+  std::copy(b.next, b.next + b.width, b.sum);
+  return false;
+}
+
 /// Keys that every query of the block sees.
 ATTUNE_BF16_INLINE void full_tile(const ForwardBlock& b, int key, int keys, bool first) {
   const Bf16Forward& in = b.in;
+  const Bits* probs = reinterpret_cast<const Bits*>(b.probs);
+  if (!first && in.dropout.threshold >= 65536 && weigh_at_once(b, key, keys)) {
+    product<Pairs::along_columns, Into::add>(b.count, in.value_dim, (keys + 1) / 2, probs, 2 * b.width,
+                                             values_at(b, key), in.value_dim, b.out, in.value_dim);
+    return;
+  }
   std::copy(b.maximum, b.maximum + b.width, b.next);
   product<Pairs::along_rows, Into::maximum>(keys, b.width, in.head_dim / 2, bits(in.key) + key * in.key_stride,
                                             in.key_stride, b.queries, b.width, b.weights, b.width, in.scale * kLog2E,
                                             b.next);
   weigh(b, key, keys, 0, b.width);
-  const Bits* probs = reinterpret_cast<const Bits*>(b.probs);
   if (first) {
     product<Pairs::along_columns, Into::overwrite>(b.count, in.value_dim, (keys + 1) / 2, probs, 2 * b.width,
                                                    values_at(b, key), in.value_dim, b.out, in.value_dim);
@@ -217,8 +242,8 @@ ATTUNE_BF16_NOINLINE void forward_block(ForwardBlock& b, int first, int count) {
   }
   const Visible visible = visible_keys(in.causal, b.position, count, in.num_keys);
   if (visible.full == 0) std::fill(b.out, b.out + std::ptrdiff_t(count) * in.value_dim, 0.f);
-  for (int key = 0; key < visible.full; key += kTileKeys)
-    full_tile(b, key, std::min(kTileKeys, visible.full - key), key == 0);
+  for (int key = 0, keys = kFirstKeys; key < visible.full; key += keys, keys = kTileKeys)
+    full_tile(b, key, std::min(keys, visible.full - key), key == 0);
   for (int key = visible.full; key < visible.end; key += kTileKeys)
     partial_tile(b, key, std::min(kTileKeys, visible.end - key));
 

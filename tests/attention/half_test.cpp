@@ -29,6 +29,7 @@ struct HalfCase {
   std::vector<int> valid_keys;
   double dropout = 0, size = 1;
   bool dlse = false;
+  float grows = 1;  // keys from 128 on are so many times larger
 
   AttendShape shape() const { return {batch, heads, kv_heads, queries, keys, dim, dim, value_dim}; }
   AttendOptions options() const {
@@ -79,6 +80,9 @@ struct Half {
                        keys = std::int64_t(c.batch) * c.kv_heads * c.keys;
     query = numbers<T>(rows * c.dim, 1, c.size);
     key = numbers<T>(keys * c.dim, 2, c.size);
+    for (std::size_t i = 0; i < key.size(); ++i) {
+      if (i / std::size_t(c.dim) % std::size_t(c.keys) >= 128) key[i] = T(c.grows * float(key[i]));
+    }
     value = numbers<T>(keys * c.value_dim, 3, 1);
     dout = numbers<T>(rows * c.value_dim, 4, 1);
     if (c.dlse) dlse = numbers<float>(rows, 5, 1);
@@ -278,6 +282,15 @@ TYPED_TEST(HalfTypes, Dropout) {
 TYPED_TEST(HalfTypes, PeakedRows) {
   check<TypeParam>({.queries = 96, .keys = 300, .dim = 32, .value_dim = 32, .size = 4});
   check<TypeParam>({.queries = 96, .keys = 300, .dim = 32, .value_dim = 32, .causal = true, .offset = 100, .size = 8});
+}
+// A maximum that most rows keep from their first keys, and one that later keys leave far behind: by 2^60 and more in
+// some rows, in others by less.
+TYPED_TEST(HalfTypes, MaximaThatAreOvertaken) {
+  for (float grows : {2.f, 4.f, 20.f}) {
+    check<TypeParam>({.queries = 96, .keys = 700, .dim = 32, .value_dim = 32, .size = 3, .grows = grows});
+    check<TypeParam>(
+        {.queries = 300, .keys = 300, .dim = 64, .value_dim = 32, .causal = true, .size = 3, .grows = grows});
+  }
 }
 
 TYPED_TEST(HalfTypes, HiddenNumbersChangeNothingVisible) {
