@@ -1,8 +1,13 @@
-// attune eval RUN: BLEU and chrF of a run's translations, beside copying the source and a translation memory.
+// attune eval RUN: the metric of the run's task. Translations: BLEU and chrF, beside copying the source and a
+// translation memory. A language model: bits per character. Recall: the share of right answers.
+#include <fmt/format.h>
+
 #include <memory>
 
 #include "attune/io/atomic_file.hpp"
 #include "attune/train/evaluate.hpp"
+#include "attune/train/language_task.hpp"
+#include "attune/train/recall_task.hpp"
 #include "attune/train/translate_task.hpp"
 #include "cli/commands.hpp"
 #include "cli/scores.hpp"
@@ -17,7 +22,7 @@ struct EvalArguments {
   bool json = false;
 };
 
-void eval(const EvalArguments& arguments) {
+void eval_translations(const EvalArguments& arguments) {
   const train::Translator translator = train::load_translator(arguments.run);
   const train::ParallelText text = train::load_text(arguments.run);
   const std::vector<train::SentencePair>& pairs = arguments.on == "test"    ? text.test
@@ -44,13 +49,45 @@ void eval(const EvalArguments& arguments) {
   print_scores(result, arguments.on);
 }
 
+void eval_language_model(const EvalArguments& arguments) {
+  const train::LanguageModel model = train::load_language_model(arguments.run);
+  const train::SplitText text = train::load_language_text(arguments.run);
+  const train::LanguageScore score = train::score_text(model, arguments.on == "test"    ? text.test
+                                                              : arguments.on == "valid" ? text.valid
+                                                                                        : text.train);
+  if (arguments.json)
+    return print_json({{"on", arguments.on},
+                       {"characters", score.characters},
+                       {"unknown", score.unknown},
+                       {"bits_per_character", score.bits_per_character},
+                       {"seconds", score.seconds}});
+  print_line(fmt::format("{:.4f} bits per character ({}, {} characters)", score.bits_per_character, arguments.on,
+                         grouped(score.characters)));
+}
+
+void eval_recall(const EvalArguments& arguments) {
+  const train::RecallScore score = train::score_recall(arguments.run);
+  if (arguments.json)
+    return print_json({{"questions", score.questions}, {"accuracy", score.accuracy}, {"loss", score.loss}});
+  print_line(fmt::format("{:.1f} % of {} questions, {:.4f} nats a question", 100 * score.accuracy,
+                         grouped(score.questions), score.loss));
+}
+
+void eval(const EvalArguments& arguments) {
+  const std::string task = train::read_config(train::RunFiles(arguments.run).config).task;
+  if (task == "language-model") return eval_language_model(arguments);
+  if (task == "recall") return eval_recall(arguments);
+  eval_translations(arguments);
+}
+
 }  // namespace
 
 void add_eval(CLI::App& program) {
   auto arguments = std::make_shared<EvalArguments>();
-  CLI::App* command = program.add_subcommand("eval", "Score a run's translations, beside two baselines.");
+  CLI::App* command =
+      program.add_subcommand("eval", "Score a run: BLEU and chrF, bits per character, or right answers.");
   command->add_option("RUN", arguments->run, "folder of a run, such as out/demo")->required();
-  command->add_option("--on", arguments->on, "which part of the data")
+  command->add_option("--on", arguments->on, "which part of the data (recall makes its own)")
       ->check(CLI::IsMember({"test", "valid", "train"}))
       ->capture_default_str();
   command->add_option("--output", arguments->output, "write the translations to this file, a line each");

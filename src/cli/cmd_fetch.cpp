@@ -1,4 +1,4 @@
-// attune fetch translation-en-de: fetches a task's data and says what it fetched.
+// attune fetch translation-en-de | novels: fetches a task's data and says what it fetched.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -7,6 +7,7 @@
 
 #include "attune/base/error.hpp"
 #include "attune/train/libreoffice_help.hpp"
+#include "attune/train/novels.hpp"
 #include "cli/commands.hpp"
 
 namespace attune::cli {
@@ -24,7 +25,7 @@ std::array<std::string, 2> languages_of(const std::string& what) {
   const std::string pair = what.starts_with(kPrefix) ? what.substr(kPrefix.size()) : "";
   const std::size_t dash = pair.find('-', pair.starts_with("en-US-") ? 3 : 0);
   if (dash == std::string::npos || dash == 0 || dash + 1 == pair.size())
-    fail("fetch", "data to fetch, such as translation-en-de or translation-en-zh", what);
+    fail("fetch", "data to fetch, such as translation-en-de, translation-en-zh or novels", what);
   std::array<std::string, 2> languages = {pair.substr(0, dash), pair.substr(dash + 1)};
   for (std::string& language : languages) {
     if (language == "en") language = "en-US";
@@ -33,8 +34,27 @@ std::array<std::string, 2> languages_of(const std::string& what) {
   return languages;
 }
 
+void fetch_novels(const FetchArguments& arguments, const train::FetchProgress& told) {
+  const train::PreparedNovels data = train::prepare_novels(arguments.data_folder, told);
+  for (const std::string& warning : data.warnings) complain("warning: " + warning);
+  if (arguments.json)
+    return print_json({{"folder", data.text.folder.string()},
+                       {"version", data.version},
+                       {"was_there", data.was_there},
+                       {"sha256", data.sha256},
+                       {"train_bytes", data.text.train.size()},
+                       {"valid_bytes", data.text.valid.size()},
+                       {"test_bytes", data.text.test.size()},
+                       {"warnings", data.warnings}});
+  print_line(fmt::format("{}: {} bytes of text: {} train, {} valid, {} test", data.text.folder.string(),
+                         grouped(std::int64_t(data.text.train.size() + data.text.valid.size() + data.text.test.size())),
+                         grouped(std::int64_t(data.text.train.size())), grouped(std::int64_t(data.text.valid.size())),
+                         grouped(std::int64_t(data.text.test.size()))));
+}
+
 void fetch(const FetchArguments& arguments) {
   const auto told = [](std::string_view line) { fmt::print(stderr, "{}\n", line); };
+  if (arguments.what == "novels") return fetch_novels(arguments, told);
   const train::PreparedTranslation data =
       train::prepare_translation(arguments.data_folder, languages_of(arguments.what), told);
   for (const std::string& warning : data.warnings) complain("warning: " + warning);
@@ -67,7 +87,8 @@ void fetch(const FetchArguments& arguments) {
 void add_fetch(CLI::App& program) {
   auto arguments = std::make_shared<FetchArguments>();
   CLI::App* command = program.add_subcommand("fetch", "Fetch the data of a task and say what it is.");
-  command->add_option("WHAT", arguments->what, "translation-<source>-<target>, such as translation-en-de")->required();
+  command->add_option("WHAT", arguments->what, "translation-<source>-<target>, such as translation-en-de; or novels")
+      ->required();
   command->add_option("--data", arguments->data_folder, "folder that data goes to")->capture_default_str();
   command->add_flag("--json", arguments->json, "print the result as JSON");
   command->footer("Example:\n  attune fetch translation-en-de");

@@ -89,9 +89,16 @@ void cross_entropy_range(const CrossEntropy<T>& p, std::int64_t row, std::int64_
     const RowSums<T> sums =
         smooth ? exponentials_of_row<true>(n, x, top, dx) : exponentials_of_row<false>(n, x, top, dx);
     // All terms relative to top, which cancels: (1 - eps) + V * eps / V = 1.
-    p.loss[row] = std::log(sums.exponentials) - peak * labelled - (smooth ? even * sums.shifts : T(0));
+    const T log_sum = std::log(sums.exponentials);
+    p.loss[row] = log_sum - peak * labelled - (smooth ? even * sums.shifts : T(0));
+    T weight = 1;  // of the probabilities in the gradient
+    if (p.z_loss != 0) {
+      const T lse = top + log_sum;
+      p.loss[row] += T(p.z_loss) * lse * lse;
+      weight += T(2 * p.z_loss) * lse;
+    }
     if (dx) {
-      const Vec<T> scale = set(p.grad_scale / sums.exponentials), less = set(p.grad_scale * even);
+      const Vec<T> scale = set(p.grad_scale * weight / sums.exponentials), less = set(p.grad_scale * even);
       map(n, dx, dx, [=](Vec<T> e) HWY_ATTR { return hn::Sub(hn::Mul(e, scale), less); });
       dx[label] -= p.grad_scale * peak;
     }

@@ -1,8 +1,10 @@
 // Softmax over rows and the cross-entropy of logits against labels, fused: probabilities are never stored beside
 // logits.
 //
-//   loss_r = lse(x_r) - (1 - eps) * x_r[label] - eps / V * sum_v x_r[v]          eps = label smoothing,
-//   arXiv:1512.00567 dx_r[v] = grad_scale * (softmax(x_r)[v] - (1 - eps) * [v == label] - eps / V)
+//   loss_r = lse(x_r) + z lse(x_r)^2 - (1 - eps) x_r[label] - eps / V sum_v x_r[v]
+//   dx_r[v] = grad_scale ((1 + 2 z lse(x_r)) softmax(x_r)[v] - (1 - eps) [v == label] - eps / V)
+//
+// eps is label smoothing, arXiv:1512.00567; z keeps the log-sum-exp near 0, arXiv:2204.02311.
 //
 // Rows are contiguous, [rows][width]. T is float or double.
 #pragma once
@@ -16,6 +18,7 @@ struct CrossEntropy {
   const T* logits = nullptr;             // [N][V]
   const std::int32_t* labels = nullptr;  // [N], each 0 .. V-1 or ignore_index
   double label_smoothing = 0;
+  double z_loss = 0;
   std::int32_t ignore_index = -100;  // such a row has loss 0 and gradient 0, whatever its logits hold
   T* loss = nullptr;                 // [N], nats
   T* dlogits = nullptr;              // [N][V]: overwritten; may be logits; null if only the loss is wanted

@@ -18,6 +18,7 @@ namespace {
 const GptOptions& checked(const GptOptions& o) {
   if (o.vocab_size < 1) fail("Gpt", "a vocab_size of at least 1", fmt::format("got {}", o.vocab_size));
   if (o.context < 1) fail("Gpt", "a context of at least 1 token", fmt::format("got {}", o.context));
+  if (o.learned_positions && o.sinusoidal_positions) fail("Gpt", "one kind of added positions", "got two");
   if (!(o.init_deviation >= 0)) fail("Gpt", "an init_deviation of at least 0", fmt::format("got {}", o.init_deviation));
   return o;
 }
@@ -31,6 +32,7 @@ nn::TransformerOptions stack(const GptOptions& o) {
           .dropout = o.dropout,
           .attention_dropout = o.attention_dropout,
           .activation = o.activation,
+          .norm_kind = o.norm_kind,
           .bias_terms = o.bias_terms,
           .init = {nn::Init::normal, o.init_deviation},
           .num_tokens = o.context,
@@ -38,7 +40,8 @@ nn::TransformerOptions stack(const GptOptions& o) {
           .score = o.score,
           .bias = o.bias,
           .mask = AnyMask(Causal{}) & o.mask,
-          .normalizer = o.normalizer};
+          .normalizer = o.normalizer,
+          .stability = o.stability};
 }
 
 /// The place of the largest number, or one drawn from softmax(logits / temperature).
@@ -71,6 +74,10 @@ Gpt::Gpt(const GptOptions& options)
     positions_.emplace(nn::LearnedPositionsOptions{.num_positions = options_.context, .model_dim = options_.model_dim});
     add_module("positions", *positions_);
   }
+  if (options_.sinusoidal_positions) {
+    sinusoidal_.emplace(nn::SinusoidalPositionsOptions{.model_dim = options_.model_dim});
+    add_module("positions", *sinusoidal_);
+  }
   add_module("dropout", dropout_);
   add_module("layers", layers_);
   if (!options_.tied) {
@@ -88,8 +95,10 @@ Tensor Gpt::embed(const Ids& tokens, std::int64_t first) const {
     fail("Gpt", fmt::format("tokens [B, T] with positions below {}", options_.context),
          fmt::format("got {} from position {}", tokens.shape().text(), first));
   }
-  const Tensor x = embedding_(tokens);
-  return dropout_(positions_ ? (*positions_)(x, first) : x);
+  Tensor x = embedding_(tokens);
+  if (positions_) x = (*positions_)(x, first);
+  if (sinusoidal_) x = (*sinusoidal_)(x, first);
+  return dropout_(x);
 }
 
 /// states [B, T, C] -> logits [B, T, V]

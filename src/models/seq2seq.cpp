@@ -42,11 +42,13 @@ nn::TransformerOptions stack(const Seq2SeqOptions& o, std::int64_t num_layers) {
           .attention_dropout = o.attention_dropout,
           .activation = o.activation,
           .norm = o.norm,
+          .norm_kind = o.norm_kind,
           .position = o.position,
           .score = o.score,
           .bias = o.bias,
           .mask = o.mask,
-          .normalizer = o.normalizer};
+          .normalizer = o.normalizer,
+          .stability = o.stability};
 }
 
 /// Tokens before the padding of each row, ids [B, T].

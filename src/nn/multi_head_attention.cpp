@@ -10,8 +10,11 @@
 
 #include "attune/attention/bias/alibi.hpp"
 #include "attune/autograd/ops/dropout.hpp"
+#include "attune/autograd/ops/elementwise.hpp"
 #include "attune/autograd/ops/matmul.hpp"
+#include "attune/autograd/ops/norm.hpp"
 #include "attune/autograd/ops/shape.hpp"
+#include "attune/autograd/ops/spectral.hpp"
 #include "attune/autograd/tape.hpp"
 #include "attune/base/error.hpp"
 
@@ -20,6 +23,23 @@ namespace attune::nn {
 std::string_view name_of(NormPlace place) {
   return place == NormPlace::none ? "none" : place == NormPlace::pre ? "pre" : "post";
 }
+std::string_view name_of(QkNorm norm) {
+  switch (norm) {
+    case QkNorm::rms:
+      return "rms";
+    case QkNorm::l2:
+      return "l2";
+    default:
+      return "none";
+  }
+}
+QkNorm qk_norm_from_name(std::string_view name) {
+  for (const QkNorm norm : {QkNorm::none, QkNorm::rms, QkNorm::l2}) {
+    if (name == name_of(norm)) return norm;
+  }
+  fail("qk_norm_from_name", "none, rms or l2", "got `" + std::string(name) + "`");
+}
+
 NormPlace norm_place_from_name(std::string_view name) {
   for (NormPlace p : {NormPlace::none, NormPlace::pre, NormPlace::post}) {
     if (name_of(p) == name) return p;
@@ -75,9 +95,10 @@ MultiHeadAttention::MultiHeadAttention(const MultiHeadAttentionOptions& options)
   if (o.bias_terms) bias_in = add_parameter("bias_in", Tensor::zeros({rows_[kEnd]}));
   add_parameter("weight_out", weight_out);
   if (o.bias_terms) bias_out = add_parameter("bias_out", Tensor::zeros({o.model_dim}));
+  add_stability_parameters();
   add_stage_parameters();
   if (o.norm != NormPlace::none) {
-    norm_.emplace(NormOptions{.dim = o.model_dim});
+    norm_.emplace(o.norm_kind, NormOptions{.dim = o.model_dim});
     add_module("norm", *norm_);
   }
 }
@@ -111,6 +132,30 @@ void start_values(const AttendParameter& p, Tensor& x, const MultiHeadAttentionO
 
 }  // namespace
 
+void MultiHeadAttention::add_stability_parameters() {
+  const MultiHeadAttentionOptions& o = options_;
+  if (o.stability.qk_norm != QkNorm::none) {
+    const std::int64_t width = o.stability.qk_norm == QkNorm::rms ? o.head_dim : 1;
+    query_gain = add_parameter("query_gain", Tensor::ones({o.num_heads, width}));
+    key_gain = add_parameter("key_gain", Tensor::ones({o.num_kv_heads, width}));
+  }
+  if (o.stability.output_gate) {
+    weight_gate = add_parameter("weight_gate", make_parameter({o.num_heads, o.model_dim}, o.init));
+    bias_gate = add_parameter("bias_gate", Tensor::zeros({o.num_heads}));
+  }
+  if (o.stability.sigma_reparam) {
+    const bool stacked = !weight_memory.defined();
+    const std::int64_t base = stacked ? 0 : rows_[kKey];
+    const Tensor& rest = stacked ? weight_in : weight_memory;
+    sigma_gain = add_parameter(
+        "sigma_gain",
+        Tensor::from(
+            {spectral_norm(weight_in, 0, rows_[kKey]), spectral_norm(rest, rows_[kKey] - base, rows_[kValue] - base),
+             spectral_norm(rest, rows_[kValue] - base, rows_[kEnd] - base), spectral_norm(weight_out, 0, o.model_dim)},
+            {4}));
+  }
+}
+
 void MultiHeadAttention::add_stage_parameters() {
   const MultiHeadAttentionOptions& o = options_;
   AttendShape shape;
@@ -137,12 +182,47 @@ void MultiHeadAttention::add_stage_parameters() {
   }
 }
 
+MultiHeadAttention::Matrices MultiHeadAttention::matrices() const {
+  if (!sigma_gain.defined()) return {weight_in, weight_memory, weight_out};
+  const bool stacked = !weight_memory.defined();
+  const std::int64_t key = rows_[kKey], value = rows_[kValue], end = rows_[kEnd];
+  Matrices m;
+  m.out = spectral_scale(weight_out, slice(sigma_gain, 0, 3, 4), {0, weight_out.shape()[0]});
+  if (stacked) {
+    m.in = spectral_scale(weight_in, slice(sigma_gain, 0, 0, 3), {0, key, value, end});
+  } else {
+    m.in = spectral_scale(weight_in, slice(sigma_gain, 0, 0, 1), {0, key});
+    m.memory = spectral_scale(weight_memory, slice(sigma_gain, 0, 1, 3), {0, value - key, end - key});
+  }
+  return m;
+}
+
+namespace {
+
+/// Heads [B, T, n D] as sqrt(D) x / |x| times gain [n, D or 1].
+Tensor normalized_heads(const Tensor& x, const Tensor& gain, std::int64_t head_dim) {
+  const Shape& shape = x.shape();
+  const Tensor heads = reshape(x, {shape[0], shape[1], gain.shape()[0], head_dim});
+  return reshape(rms_norm(heads, {}) * gain, shape);
+}
+
+}  // namespace
+
+/// Columns from first_column on hold keys, then values, [B, T, Hkv D + Hkv Dv]: as they are kept and attended to.
+Tensor MultiHeadAttention::keys_and_values(const Tensor& projected, std::int64_t first_column) const {
+  const std::int64_t key_end = first_column + rows_[kValue] - rows_[kKey],
+                     end = first_column + rows_[kEnd] - rows_[kKey];
+  return concat({normalized_heads(slice(projected, 2, first_column, key_end), key_gain, options_.head_dim),
+                 slice(projected, 2, key_end, end)},
+                2);
+}
+
 /// Rows first .. end of the fused projection: x [B, T, C or memory_dim] -> [B, T, rows].
-Tensor MultiHeadAttention::project(const Tensor& x, Part first, Part end) const {
+Tensor MultiHeadAttention::project(const Matrices& matrices, const Tensor& x, Part first, Part end) const {
   const std::int64_t begin = rows_[std::size_t(first)], last = rows_[std::size_t(end)];
   const bool from_memory = weight_memory.defined() && first != kQuery;
   const std::int64_t base = from_memory ? rows_[kKey] : 0;
-  const Tensor& all = from_memory ? weight_memory : weight_in;
+  const Tensor& all = from_memory ? matrices.memory : matrices.in;
   const auto part = [](const Tensor& t, std::int64_t b, std::int64_t e) {
     return b == 0 && e == t.shape()[0] ? t : slice(t, 0, b, e);
   };
@@ -184,42 +264,60 @@ AttentionResult MultiHeadAttention::attend_to(const Tensor& query, const Tensor&
   extras.weights = call.weights;
   extras.statistics = call.statistics;
 
+  const Matrices all = matrices();
+  const bool norms = query_gain.defined();
   const std::int64_t key_width = rows_[kValue] - rows_[kKey];
   PackedHeads q{{}, 0, o.num_heads, o.head_dim}, k{{}, 0, o.num_kv_heads, o.head_dim},
       v{{}, 0, o.num_kv_heads, o.value_dim};
   if (call.cache != nullptr) {
     KvCache& cache = *call.cache;
     if (cache.fixed) {
-      q.tensor = project(x, kQuery, kKey);
+      q.tensor = project(all, x, kQuery, kKey);
     } else {
       if (!self) fail("MultiHeadAttention", "query = key = value with a cache that grows", "they differ");
       if (will_record({query, weight_in}))
         fail("MultiHeadAttention", "NoGrad around decoding with a cache", "gradients are on");
-      q.tensor = project(x, kQuery, weight_memory.defined() ? kKey : kEnd);
-      const Tensor rows = weight_memory.defined() ? project(x, kKey, kEnd) : q.tensor;
+      q.tensor = project(all, x, kQuery, weight_memory.defined() ? kKey : kEnd);
+      const Tensor rows = weight_memory.defined() ? project(all, x, kKey, kEnd) : q.tensor;
+      const std::int64_t column = weight_memory.defined() ? 0 : rows_[kKey];
       options.offset = {int(cache.length)};
-      cache.append(rows, weight_memory.defined() ? 0 : rows_[kKey], rows_[kEnd] - rows_[kKey]);
+      cache.append(norms ? keys_and_values(rows, column) : rows, norms ? 0 : column, rows_[kEnd] - rows_[kKey]);
     }
     k.tensor = v.tensor = cache.rows;
     k.tokens = v.tokens = cache.length;
     v.column = key_width;
   } else if (self && !weight_memory.defined()) {
-    q.tensor = k.tensor = v.tensor = project(x, kQuery, kEnd);
+    q.tensor = k.tensor = v.tensor = project(all, x, kQuery, kEnd);
     k.column = rows_[kKey];
     v.column = rows_[kValue];
   } else {
-    q.tensor = project(x, kQuery, kKey);
+    q.tensor = project(all, x, kQuery, kKey);
     const auto source = [&](const Tensor& t) { return t.is(query) ? x : t; };
     if (key.is(value)) {
-      k.tensor = v.tensor = project(source(key), kKey, kEnd);
+      k.tensor = v.tensor = project(all, source(key), kKey, kEnd);
       v.column = key_width;
     } else {
-      k.tensor = project(source(key), kKey, kValue);
-      v.tensor = project(source(value), kValue, kEnd);
+      k.tensor = project(all, source(key), kKey, kValue);
+      v.tensor = project(all, source(value), kValue, kEnd);
     }
   }
+  if (norms) {
+    // Values are attended to where the product wrote them; a cache holds keys that are normalised already.
+    const auto columns = [](const PackedHeads& h) { return slice(h.tensor, 2, h.column, h.column + h.heads * h.dim); };
+    q.tensor = normalized_heads(columns(q), query_gain, o.head_dim);
+    if (call.cache == nullptr) k.tensor = normalized_heads(columns(k), key_gain, o.head_dim);
+    q.column = 0;
+    if (call.cache == nullptr) k.column = 0;
+  }
   Attended attended = attend_packed(q, k, v, options, extras);
-  AttentionResult result{linear(attended.out, weight_out, bias_out), attended.weights, std::move(attended.statistics)};
+  if (weight_gate.defined()) {
+    const Shape rows = attended.out.shape();  // [B, Tq, H Dv]
+    const Tensor gate = sigmoid(linear(x, weight_gate, bias_gate));
+    attended.out = reshape(reshape(attended.out, {rows[0], rows[1], o.num_heads, o.value_dim}) *
+                               reshape(gate, {rows[0], rows[1], o.num_heads, 1}),
+                           rows);
+  }
+  AttentionResult result{linear(attended.out, all.out, bias_out), attended.weights, std::move(attended.statistics)};
   if (o.norm != NormPlace::none) {
     result.out = add_dropout(query, result.out, training() ? o.residual_dropout : 0, generator());
     if (o.norm == NormPlace::post) result.out = (*norm_)(result.out);
@@ -229,7 +327,8 @@ AttentionResult MultiHeadAttention::attend_to(const Tensor& query, const Tensor&
 
 KvCache MultiHeadAttention::project_memory(const Tensor& memory) const {
   KvCache cache;
-  cache.rows = project(memory, kKey, kEnd);
+  cache.rows = project(matrices(), memory, kKey, kEnd);
+  if (key_gain.defined()) cache.rows = keys_and_values(cache.rows, 0);
   cache.length = memory.shape()[1];
   cache.fixed = true;
   return cache;

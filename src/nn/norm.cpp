@@ -27,4 +27,21 @@ RMSNorm::RMSNorm(const NormOptions& options) : epsilon_(options.epsilon) {
 }
 Tensor RMSNorm::operator()(const Tensor& x) const { return rms_norm(x, weight, epsilon_); }
 
+std::string_view name_of(NormKind kind) { return kind == NormKind::layer ? "layer" : "rms"; }
+NormKind norm_kind_from_name(std::string_view name) {
+  for (const NormKind kind : {NormKind::layer, NormKind::rms}) {
+    if (name == name_of(kind)) return kind;
+  }
+  fail("norm_kind_from_name", "layer or rms", "got `" + std::string(name) + "`");
+}
+
+Norm::Norm(NormKind kind, const NormOptions& options) : kind_(kind), epsilon_(options.epsilon) {
+  check("Norm", options);
+  weight = add_parameter("weight", Tensor::ones({options.dim}));
+  if (kind == NormKind::layer && options.bias) bias = add_parameter("bias", Tensor::zeros({options.dim}));
+}
+Tensor Norm::operator()(const Tensor& x) const {
+  return kind_ == NormKind::layer ? layer_norm(x, weight, bias, epsilon_) : rms_norm(x, weight, epsilon_);
+}
+
 }  // namespace attune::nn

@@ -28,7 +28,9 @@ MultiHeadAttentionOptions block(const TransformerOptions& o) {
   a.score = o.score;
   a.normalizer = o.normalizer;
   a.num_tokens = o.num_tokens;
+  a.stability = o.stability;
   a.norm = o.norm;
+  a.norm_kind = o.norm_kind;
   a.residual_dropout = o.dropout;
   return a;
 }
@@ -49,8 +51,7 @@ FeedForwardOptions feed_forward_of(const TransformerOptions& o) {
 }
 
 /// x + dropout(f(norm(x))), or norm(x + dropout(f(x))).
-Tensor with_residual(const Tensor& x, const FeedForward& f, const LayerNorm& norm, const Dropout& dropout,
-                     NormPlace place) {
+Tensor with_residual(const Tensor& x, const FeedForward& f, const Norm& norm, const Dropout& dropout, NormPlace place) {
   if (place == NormPlace::pre) return dropout.residual(x, f(norm(x)));
   return norm(dropout.residual(x, f(x)));
 }
@@ -77,7 +78,7 @@ TransformerEncoderLayer::TransformerEncoderLayer(const TransformerOptions& optio
     : attention(self_block(options, options.mask)),
       feed_forward(feed_forward_of(options)),
       place_(options.norm),
-      norm_({.dim = options.model_dim}),
+      norm_(options.norm_kind, {.dim = options.model_dim}),
       dropout_(options.dropout) {
   add_module("attention", attention);
   add_module("feed_forward", feed_forward);
@@ -98,7 +99,7 @@ TransformerEncoder::TransformerEncoder(const TransformerOptions& options) {
     add_module("layer" + std::to_string(i), *layers.back());
   }
   if (options.norm == NormPlace::pre) {
-    norm_.emplace(NormOptions{.dim = options.model_dim});
+    norm_.emplace(options.norm_kind, NormOptions{.dim = options.model_dim});
     add_module("norm", *norm_);
   }
 }
@@ -135,7 +136,7 @@ TransformerDecoderLayer::TransformerDecoderLayer(const TransformerOptions& optio
       cross_attention(block(options)),
       feed_forward(feed_forward_of(options)),
       place_(options.norm),
-      norm_({.dim = options.model_dim}),
+      norm_(options.norm_kind, {.dim = options.model_dim}),
       dropout_(options.dropout) {
   add_module("self_attention", self_attention);
   add_module("cross_attention", cross_attention);
@@ -166,7 +167,7 @@ TransformerDecoder::TransformerDecoder(const TransformerOptions& options) {
     add_module("layer" + std::to_string(i), *layers.back());
   }
   if (options.norm == NormPlace::pre) {
-    norm_.emplace(NormOptions{.dim = options.model_dim});
+    norm_.emplace(options.norm_kind, NormOptions{.dim = options.model_dim});
     add_module("norm", *norm_);
   }
 }

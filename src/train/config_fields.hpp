@@ -29,13 +29,16 @@ inline constexpr double kMost = 1e9;
 /// visit.schedule(name, spec). Config is RunConfig or const RunConfig.
 template <class Config, class Visit>
 void visit_fields(Config& c, Visit& visit) {
-  visit.key("task", c.task, one_of({"translate"}));
+  visit.key("task", c.task, one_of({"translate", "language-model", "recall"}));
   visit.key("seed", c.seed, between(0, 9007199254740992.0));
   visit.table("data", [&] {
-    visit.key("source", c.data.source, one_of({"libreoffice-help", "tsv"}));
+    visit.key("source", c.data.source, one_of({"libreoffice-help", "tsv", "novels", "text"}));
     visit.key("languages", c.data.languages, any());
     visit.key("folder", c.data.folder, any());
     visit.key("max_tokens", c.data.max_tokens, between(4, kMost));
+    visit.key("pairs", c.data.pairs, between(1, 1e4));
+    visit.key("keys", c.data.keys, between(1, 1e6));
+    visit.key("questions", c.data.questions, between(1, 1e4));
   });
   visit.table("tokenizer", [&] {
     visit.key("kind", c.tokenizer.kind, one_of({"unigram", "bpe"}));
@@ -43,7 +46,7 @@ void visit_fields(Config& c, Visit& visit) {
     visit.key("character_coverage", c.tokenizer.character_coverage, Rule{.low = 0.5, .high = 1});
   });
   visit.table("model", [&] {
-    visit.key("kind", c.model.kind, one_of({"seq2seq_transformer"}));
+    visit.key("kind", c.model.kind, one_of({"seq2seq_transformer", "gpt"}));
     visit.key("num_layers", c.model.num_layers, between(1, 1000));
     visit.key("model_dim", c.model.model_dim, between(1, 1e6));
     visit.key("num_heads", c.model.num_heads, between(1, 1e4));
@@ -51,7 +54,10 @@ void visit_fields(Config& c, Visit& visit) {
     visit.key("feed_forward_dim", c.model.feed_forward_dim, between(0, 1e7));
     visit.key("dropout", c.model.dropout, share());
     visit.key("attention_dropout", c.model.attention_dropout, share());
+    visit.key("context", c.model.context, between(1, 1e6));
+    visit.key("init_deviation", c.model.init_deviation, between(0, 100));
     visit.key("norm", c.model.norm, one_of({"pre", "post"}));
+    visit.key("norm_kind", c.model.norm_kind, one_of({"layer", "rms"}));
     visit.key("activation", c.model.activation, one_of({"relu", "gelu", "silu"}));
     visit.key("share_embeddings", c.model.share_embeddings, any());
     visit.key("tie_output", c.model.tie_output, any());
@@ -63,6 +69,10 @@ void visit_fields(Config& c, Visit& visit) {
       visit.key("normalizer", c.model.attention.normalizer, Rule{.mechanism = "normalizer"});
       visit.key("window", c.model.attention.window, between(0, kMost));
       visit.key("soft_cap", c.model.attention.soft_cap, above(0));
+      visit.key("qk_norm", c.model.attention.qk_norm, one_of({"none", "rms", "l2"}));
+      visit.key("output_gate", c.model.attention.output_gate, any());
+      visit.key("sigma_reparam", c.model.attention.sigma_reparam, any());
+      visit.key("mup_base_head_dim", c.model.attention.mup_base_head_dim, between(0, 1e6));
     });
   });
   visit.table("train", [&] {
@@ -71,6 +81,7 @@ void visit_fields(Config& c, Visit& visit) {
     visit.key("batch_tokens", c.train.batch_tokens, between(1, kMost));
     visit.key("accumulate", c.train.accumulate, between(1, 1e6));
     visit.key("label_smoothing", c.train.label_smoothing, share());
+    visit.key("z_loss", c.train.z_loss, between(0, 1));
     visit.key("log_every", c.train.log_every, between(1, kMost));
     visit.key("checkpoint_every", c.train.checkpoint_every, between(1, kMost));
     visit.key("validate_every", c.train.validate_every, between(0, kMost));

@@ -294,10 +294,24 @@ void check_together(const RunConfig& c, const Reader& reader) {
             "`num_heads`, a multiple of `num_kv_heads`", fmt::format("got {} and {}", m.num_heads, m.num_kv_heads));
   expect_at(m.attention.mask != "window" || m.attention.window > 0, "model.attention.mask",
             "`window` above 0 with a mask \"window\"", fmt::format("got {}", m.attention.window));
-  expect_at(c.data.languages.size() == 2, "data.languages", "`languages`, two of them",
+  const bool translates = c.task == "translate";
+  const std::string kind = translates ? "seq2seq_transformer" : "gpt";
+  expect_at(m.kind == kind, "model.kind", fmt::format("`kind` {} for the task {}", kind, c.task),
+            fmt::format("got \"{}\"", m.kind));
+  expect_at(m.kind != "gpt" || m.norm == "pre", "model.norm", "`norm` pre in a model gpt", "got \"post\"");
+  if (translates || c.task == "language-model") {
+    const std::string_view fetched = translates ? "libreoffice-help" : "novels", own = translates ? "tsv" : "text";
+    expect_at(c.data.source == fetched || c.data.source == own, "data.source",
+              fmt::format("`source` {} or {} for the task {}", fetched, own, c.task),
+              fmt::format("got \"{}\"", c.data.source));
+  }
+  expect_at(c.data.keys >= c.data.pairs, "data.keys", "`keys`, at least as many as `pairs`",
+            fmt::format("got {} and {}", c.data.keys, c.data.pairs));
+  expect_at(!translates || c.data.languages.size() == 2, "data.languages", "`languages`, two of them",
             fmt::format("got {}", c.data.languages.size()));
-  expect_at(c.data.source != "tsv" || !c.data.folder.empty(), "data.source", "`folder` with the source \"tsv\"",
-            "got none");
+  const bool own_files = c.data.source == "tsv" || c.data.source == "text";
+  expect_at(!own_files || !c.data.folder.empty(), "data.source",
+            fmt::format("`folder` with the source \"{}\"", c.data.source), "got none");
   expect_at(!c.optimizer.nesterov || c.optimizer.momentum > 0, "optimizer.nesterov",
             "`momentum` above 0 with `nesterov`", "got 0");
 }

@@ -5,16 +5,22 @@
 
 #include "attune/base/error.hpp"
 #include "attune/train/checkpoint.hpp"
+#include "attune/train/language_task.hpp"
+#include "attune/train/recall_task.hpp"
 #include "attune/train/translate_learner.hpp"
 
 namespace attune::train {
 
 std::unique_ptr<Learner> make_learner(const RunConfig& config, const TaskContext& context) {
   if (config.task == "translate") return make_translate_learner(config, context);
-  fail("make_learner", "a task: translate", config.task);
+  if (config.task == "language-model") return make_language_learner(config, context);
+  if (config.task == "recall") return make_recall_learner(config, context);
+  fail("make_learner", "a task: translate, language-model or recall", config.task);
 }
 
-LossTerms loss_terms(const RunConfig& config) { return {.label_smoothing = config.train.label_smoothing}; }
+LossTerms loss_terms(const RunConfig& config) {
+  return {.label_smoothing = config.train.label_smoothing, .z_loss = config.train.z_loss};
+}
 
 void expect_same_data(const TaskContext& context, const std::string& sha256, const std::string& where) {
   if (context.data_sha256.empty() || context.data_sha256 == sha256) return;
@@ -27,14 +33,26 @@ std::vector<std::pair<std::string, std::string>> facts_of(const std::filesystem:
   const RunFacts facts = read_facts(files);
   const RunConfig config = read_config(files.config);
   const ModelConfig& m = config.model;
-  std::string languages;
-  for (const std::string& language : config.data.languages) languages += (languages.empty() ? "" : " to ") + language;
+  const bool translates = config.task == "translate";
+  std::string task = config.task, data;
+  if (translates)
+    for (std::size_t i = 0; i < config.data.languages.size(); ++i)
+      task += (i == 0 ? " " : " to ") + config.data.languages[i];
+  const auto count = [&](std::string_view name) { return facts.task.count(name); };
+  if (translates)
+    data = fmt::format("{} pairs, {} pieces", count("train_pairs"), count("vocab_size"));
+  else if (config.task == "recall")
+    data = fmt::format("{} pairs of {} keys in a sequence", count("pairs"), count("keys"));
+  else
+    data = fmt::format("{} characters, {} different", count("train_characters"), count("vocab_size"));
+  const std::string layers =
+      translates ? fmt::format("{} + {}", m.num_layers, m.num_layers) : fmt::format("{}", m.num_layers);
   const std::int64_t step = has_checkpoint(files.checkpoint) ? load_checkpoint(files.checkpoint).step : 0;
-  return {{"task", languages.empty() ? config.task : config.task + " " + languages},
-          {"model", fmt::format("{} + {} layers, width {}, {} heads, {} parameters", m.num_layers, m.num_layers,
-                                m.model_dim, m.num_heads, facts.parameters)},
+  return {{"task", task},
+          {"model", fmt::format("{} layers, width {}, {} heads, {} parameters", layers, m.model_dim, m.num_heads,
+                                facts.parameters)},
           {"attention", fmt::format("{}, {}, {}", m.attention.score, m.attention.position, m.attention.normalizer)},
-          {"text", fmt::format("{} pairs, {} pieces", facts.task.count("train_pairs"), facts.task.count("vocab_size"))},
+          {config.task == "recall" ? "data" : "text", data},
           {"trained", fmt::format("{} of {} steps", step, config.train.steps)}};
 }
 

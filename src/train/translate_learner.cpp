@@ -56,7 +56,10 @@ Tensor TranslateLearner::loss(const MicroBatch& micro_batch, std::vector<SiteSta
   if (seen) add_sites(attention, *seen);
   return cross_entropy(
       std::move(logits), Ids(batch.target_out, target_shape),
-      {.label_smoothing = options_.loss.label_smoothing, .ignore_index = kPaddingId, .reduction = Reduction::sum});
+      {.label_smoothing = options_.loss.label_smoothing,
+       .z_loss = options_.loss.z_loss,
+       .ignore_index = kPaddingId,
+       .reduction = Reduction::sum});
 }
 
 double TranslateLearner::tokens_a_batch() const {

@@ -14,6 +14,7 @@
 #include "attune/train/checkpoint.hpp"
 #include "attune/train/evaluate.hpp"
 #include "attune/train/libreoffice_help.hpp"
+#include "train/stages_of_recipe.hpp"
 
 namespace attune::train {
 namespace {
@@ -37,32 +38,6 @@ bool has_tsv_files(const fs::path& folder) {
   for (const char* name : {"train.tsv", "valid.tsv", "test.tsv"})
     if (!fs::exists(folder / name)) return false;
   return true;
-}
-
-AnyScore score_named(const ModelConfig& model) {
-  if (model.attention.score == ScaledDot::name) return ScaledDot{};
-  if (model.attention.score == Additive::name) return Additive{.hidden_dim = int(model.model_dim / model.num_heads)};
-  fail("model_options", "a score that a recipe can name: scaled_dot or additive", model.attention.score);
-}
-
-AnyBias bias_named(const std::string& name, const AttentionConfig& attention) {
-  if (name == Alibi::name) return Alibi{};
-  if (name == SoftCap::name) return SoftCap{.cap = attention.soft_cap};
-  fail("model_options", "a bias that a recipe can name: alibi or soft_cap", name);
-}
-
-AnyMask mask_named(const AttentionConfig& attention) {
-  if (attention.mask == "none") return {};
-  if (attention.mask == Window::name) return Window{.left = int(attention.window), .right = int(attention.window)};
-  fail("model_options", "a mask that a recipe can name: none or window", attention.mask);
-}
-
-AnyNormalizer normalizer_named(const std::string& name) {
-  if (name == Softmax::name) return Softmax{};
-  if (name == SoftmaxWithSink::name) return SoftmaxWithSink{};
-  if (name == Sigmoid::name) return Sigmoid{};
-  if (name == Sparsemax::name) return Sparsemax{};
-  fail("model_options", "a normalizer that a recipe can name: softmax, softmax_with_sink, sigmoid or sparsemax", name);
 }
 
 }  // namespace
@@ -120,6 +95,7 @@ models::Seq2SeqOptions model_options(const RunConfig& config, std::int64_t vocab
   options.attention_dropout = model.attention_dropout;
   options.activation = activation_from_name(model.activation);
   options.norm = nn::norm_place_from_name(model.norm);
+  options.norm_kind = nn::norm_kind_from_name(model.norm_kind);
   options.share_embeddings = model.share_embeddings;
   options.tie_output = model.tie_output;
   options.padding_id = kPaddingId;
@@ -134,10 +110,12 @@ models::Seq2SeqOptions model_options(const RunConfig& config, std::int64_t vocab
     // Twice what training sees: decoding may write more tokens than the longest target.
     options.num_positions = std::max<std::int64_t>(256, 2 * config.data.max_tokens);
   }
-  options.score = score_named(model);
-  for (const std::string& name : model.attention.bias) options.bias.push_back(bias_named(name, model.attention));
-  options.mask = mask_named(model.attention);
-  options.normalizer = normalizer_named(model.attention.normalizer);
+  StagesOfRecipe stages = stages_of_recipe(model);
+  options.score = std::move(stages.score);
+  options.bias = std::move(stages.bias);
+  options.mask = std::move(stages.mask);
+  options.normalizer = std::move(stages.normalizer);
+  options.stability = stages.stability;
   return options;
 }
 
@@ -145,6 +123,8 @@ Translator load_translator(const fs::path& run) {
   const RunFiles files(run);
   read_facts(files);
   const RunConfig config = read_config(files.config);
+  if (config.task != "translate")
+    fail("load_translator", fmt::format("a run of the task translate in {}", run.string()), config.task);
   if (!has_checkpoint(files.checkpoint))
     fail("load_translator", "a run with a checkpoint", fmt::format("none in {}", files.checkpoint.string()));
   Tokenizer tokenizer = Tokenizer::load(files.tokenizer);

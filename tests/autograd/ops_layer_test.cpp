@@ -149,6 +149,12 @@ TEST(CrossEntropy, HasRightGradients) {
         [=](const Inputs& in) { return cross_entropy(linear(in[0], in[1]), labels, {.label_smoothing = eps}) * 3.0; },
         {normal({4, 3}, 1), normal({6, 3}, 2)});
   }
+  expect_gradients(
+      [=](const Inputs& in) {
+        return cross_entropy(in[0], labels, {.label_smoothing = 0.1, .z_loss = 0.3, .reduction = Reduction::sum});
+      },
+      {normal({4, 6}, 1)});
+  EXPECT_THROW(cross_entropy(normal({4, 6}, 1), labels, {.z_loss = -1}), Error);
   const Tensor x = normal({4, 6}, 1).requires_grad(), before = x.clone();
   cross_entropy(x, labels).backward();
   EXPECT_EQ(x.to_vector(), before.to_vector());  // a leaf is never overwritten

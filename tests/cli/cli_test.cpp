@@ -146,6 +146,32 @@ TEST_F(Cli, FromRecipeToTranslation) {
   EXPECT_NE(run({"info", "out/tiny"}).out.find("60 of 60 steps"), std::string::npos);
 }
 
+TEST_F(Cli, OtherTasksFromRecipeToScore) {
+  const std::string model =
+      "[model]\nnum_layers = 1\nmodel_dim = 16\nnum_heads = 2\ncontext = 16\nkind = \"gpt\"\n[model.attention]\n"
+      "position = \"rotary\"\n[train]\nsteps = 5\nbatch_tokens = 64\n";
+  fs::create_directories(work_ / "text");
+  std::string text;
+  for (int i = 0; i < 60; ++i) text += i % 3 == 0 ? "one and two\n" : "two and one\n";
+  for (const char* part : {"train.txt", "valid.txt", "test.txt"}) io::write_file(work_ / "text" / part, text);
+  io::write_file(work_ / "text.toml", "task = \"language-model\"\n[data]\nsource = \"text\"\nfolder = \"" +
+                                          (work_ / "text").string() + "\"\n" + model);
+  ASSERT_EQ(run({"train", "text.toml"}).code, 0);
+  const Json score = Json::parse(run({"eval", "out/text", "--on", "valid", "--json"}).out);
+  EXPECT_EQ(score.at("characters"), text.size() - 1);
+  EXPECT_GT(score.at("bits_per_character"), 0);
+  EXPECT_NE(run({"eval", "out/text"}).out.find("bits per character (test, 719 characters)"), std::string::npos);
+  EXPECT_NE(run({"info", "out/text"}).out.find("720 characters"), std::string::npos);
+  expect_error(run({"translate", "out/text", "one"}), "language-model");
+
+  io::write_file(work_ / "recall.toml", "task = \"recall\"\n" + model);
+  ASSERT_EQ(run({"train", "recall.toml"}).code, 0);
+  const Json answers = Json::parse(run({"eval", "out/recall", "--json"}).out);
+  EXPECT_GE(answers.at("accuracy"), 0);
+  EXPECT_LE(answers.at("accuracy"), 1);
+  EXPECT_NE(run({"eval", "out/recall"}).out.find("questions"), std::string::npos);
+}
+
 TEST_F(Cli, ADemoWritesItsResult) {
   write_recipe(30);
   const Outcome demo = run({"demo", "--recipe", "tiny.toml"});

@@ -74,6 +74,40 @@ TYPED_TEST(LossTest, CrossEntropyAndItsGradient) {
   }
 }
 
+TYPED_TEST(LossTest, TheSquareOfTheLogSumIsAdded) {
+  using T = TypeParam;
+  const std::int64_t rows = 5, classes = 37;
+  const double z = 0.02, scale = 0.25, smoothing = 0.1;
+  const auto logits = random_numbers<T>(rows * classes, 1, -6, 9);
+  std::vector<std::int32_t> labels = {3, -7, 36, 0, 11};
+  std::vector<T> loss(std::size_t(rows), T(9)), dlogits(logits.size(), T(9)), plain_loss = loss, plain = dlogits;
+  CrossEntropy<T> p{.rows = rows,
+                    .classes = classes,
+                    .logits = logits.data(),
+                    .labels = labels.data(),
+                    .label_smoothing = smoothing,
+                    .z_loss = z,
+                    .ignore_index = -7,
+                    .loss = loss.data(),
+                    .dlogits = dlogits.data(),
+                    .grad_scale = T(scale)};
+  cross_entropy(p);
+  p.z_loss = 0, p.loss = plain_loss.data(), p.dlogits = plain.data();
+  cross_entropy(p);
+  const Numbers x = to_double(logits), logp = log_probabilities(rows, classes, x);
+  Numbers want_loss, want_gradient;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const auto at = std::size_t(r * classes);
+    const bool counts = labels[std::size_t(r)] != -7;
+    const double lse = x[at] - logp[at];
+    want_loss.push_back(counts ? double(plain_loss[std::size_t(r)]) + z * lse * lse : 0);
+    for (std::size_t c = at; c < at + std::size_t(classes); ++c)
+      want_gradient.push_back(counts ? double(plain[c]) + scale * 2 * z * lse * std::exp(logp[c]) : 0);
+  }
+  expect_near(loss, want_loss, 8, "loss");
+  expect_near(dlogits, want_gradient, 4, "dlogits");
+}
+
 TYPED_TEST(LossTest, LargeLogitsAndForbiddenClasses) {
   using T = TypeParam;
   const T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();

@@ -27,16 +27,19 @@ struct GptOptions {
   double dropout = 0;                 // of embeddings, blocks and inside the feed-forward
   double attention_dropout = 0;       // of attention weights
   Activation activation = Activation::gelu;
-  bool tied = true;               // the embedding table is the output projection as well
-  bool learned_positions = true;  // false: nothing is added to the embeddings
-  bool bias_terms = true;         // of the projections; the output has none
-  double init_deviation = 0.02;   // standard deviation of all matrices and tables at first
+  bool tied = true;                   // the embedding table is the output projection as well
+  bool learned_positions = true;      // rows of a table are added to the embeddings
+  bool sinusoidal_positions = false;  // sines are, instead; with neither nothing is added
+  nn::NormKind norm_kind = nn::NormKind::layer;
+  bool bias_terms = true;        // of the projections; the output has none
+  double init_deviation = 0.02;  // standard deviation of all matrices and tables at first
   /// Stages of the attention; every query sees itself and what came before it, `mask` may hide more.
   AnyPosition position;
   AnyScore score = ScaledDot{};
   Biases bias;
   AnyMask mask;
   AnyNormalizer normalizer = Softmax{};
+  nn::Stability stability;
 };
 
 struct GenerateOptions {
@@ -70,6 +73,7 @@ class Gpt : public nn::Module {
   GptOptions options_;
   nn::Embedding embedding_;
   std::optional<nn::LearnedPositions> positions_;
+  std::optional<nn::SinusoidalPositions> sinusoidal_;
   nn::Dropout dropout_;
   nn::TransformerEncoder layers_;
   std::optional<nn::Linear> output_;

@@ -38,8 +38,9 @@ struct Seq2SeqOptions {
   double attention_dropout = 0;       // of attention weights
   Activation activation = Activation::relu;
   nn::NormPlace norm = nn::NormPlace::pre;  // pre or post
-  bool share_embeddings = true;             // one table for source and target; needs equal vocabularies
-  bool tie_output = true;                   // the target's table is the output projection as well
+  nn::NormKind norm_kind = nn::NormKind::layer;
+  bool share_embeddings = true;  // one table for source and target; needs equal vocabularies
+  bool tie_output = true;        // the target's table is the output projection as well
   TokenPositions positions = TokenPositions::sinusoidal;
   std::int64_t num_positions = 256;  // the longest sequence with learned positions
   std::int32_t padding_id = 0, begin_id = 2, end_id = 3;
@@ -49,6 +50,7 @@ struct Seq2SeqOptions {
   Biases bias;
   AnyMask mask;
   AnyNormalizer normalizer = Softmax{};
+  nn::Stability stability;
 };
 
 /// What the encoder made of a batch of sources.

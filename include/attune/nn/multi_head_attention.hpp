@@ -7,7 +7,9 @@
 // the product wrote them: nothing is transposed or copied. With a cache it decodes token by token.
 #pragma once
 #include <array>
+#include <cstdint>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "attune/attention/mask/all.hpp"
@@ -19,7 +21,7 @@
 
 namespace attune::nn {
 
-/// Where the optional residual connection puts its layer norm.
+/// Where the optional residual connection puts its norm.
 enum class NormPlace : std::uint8_t {
   none,  // no residual, no norm: the bare module
   pre,   // x + dropout(attention(norm(x)))
@@ -28,6 +30,29 @@ enum class NormPlace : std::uint8_t {
 /// "none", "pre", "post".
 std::string_view name_of(NormPlace);
 NormPlace norm_place_from_name(std::string_view name);
+
+/// How query and key heads are normalised before they meet, and before rotary positions turn them: then no logit grows
+/// with the size of a projection.
+enum class QkNorm : std::uint8_t {
+  none,
+  rms,  // sqrt(D) x / |x| times a learned gain for each number of each head. arXiv:2302.05442
+  l2    // the same with one learned gain a head: sqrt(D) times the cosine is the logit at first. arXiv:2010.04245
+};
+/// "none", "rms", "l2".
+std::string_view name_of(QkNorm);
+/// The reverse; throws Error for any other text.
+QkNorm qk_norm_from_name(std::string_view name);
+
+/// Remedies against logits that grow until the softmax is saturated, built into the module. All are off at first; more
+/// of them are stages: SoftCap, SoftmaxWithSink, a ScaledDot of another scale.
+struct Stability {
+  QkNorm qk_norm = QkNorm::none;
+  /// Each head's result times sigmoid(its row of weight_gate . query input + bias_gate). arXiv:2505.06708
+  bool output_gate = false;
+  /// Each of the four matrices is gain / (its spectral norm) times itself; gains begin as these norms, so that nothing
+  /// changes at first. arXiv:2303.06296
+  bool sigma_reparam = false;
+};
 
 struct MultiHeadAttentionOptions {
   std::int64_t model_dim = 0;  // C, width of query and out
@@ -47,8 +72,10 @@ struct MultiHeadAttentionOptions {
   AnyMask mask;
   AnyNormalizer normalizer = Softmax{};
   std::int64_t num_tokens = 0;
+  Stability stability;
   /// The residual block around the module; its dropout is `residual_dropout`.
   NormPlace norm = NormPlace::none;
+  NormKind norm_kind = NormKind::layer;
   double residual_dropout = 0;
 };
 
@@ -83,7 +110,9 @@ struct AttentionResult {
 /// Parameters, [out, in]: weight_in [H * D + Hkv * D + Hkv * Dv, C] and bias_in (query heads, key heads, value heads: D
 /// or Dv rows are a head), weight_out [C, H * Dv] and bias_out [C]. If memory_dim is not C, weight_in has the query's
 /// rows alone and weight_memory [Hkv * D + Hkv * Dv, memory_dim] the rest. Then those of the stages, `alibi_slope` and
-/// so on; norm.weight and norm.bias with a residual block.
+/// so on; norm.weight and norm.bias with a residual block. With QkNorm query_gain [H, D] and key_gain [Hkv, D] (l2:
+/// [H, 1] and [Hkv, 1]), ones at first; with an output gate weight_gate [H, C] and bias_gate [H]; with sigma_reparam
+/// sigma_gain [4]: of the query, key, value and output matrix.
 class MultiHeadAttention : public Module {
  public:
   explicit MultiHeadAttention(const MultiHeadAttentionOptions&);
@@ -102,16 +131,24 @@ class MultiHeadAttention : public Module {
   const MultiHeadAttentionOptions& options() const { return options_; }
 
   Tensor weight_in, weight_memory, bias_in, weight_out, bias_out;
+  Tensor query_gain, key_gain, weight_gate, bias_gate, sigma_gain;
   std::vector<Tensor> stage_parameters;
 
  private:
   enum Part { kQuery, kKey, kValue, kEnd };
-  Tensor project(const Tensor& x, Part first, Part end) const;
+  /// The matrices as they multiply: the parameters, or these reparametrised.
+  struct Matrices {
+    Tensor in, memory, out;
+  };
+  Matrices matrices() const;
+  Tensor project(const Matrices& all, const Tensor& x, Part first, Part end) const;
+  Tensor keys_and_values(const Tensor& projected, std::int64_t first_column) const;
+  void add_stability_parameters();
   void add_stage_parameters();
 
   std::array<std::int64_t, 4> rows_{};  // where query, key and value heads begin in the fused projection, and its end
   MultiHeadAttentionOptions options_;
-  std::optional<LayerNorm> norm_;
+  std::optional<Norm> norm_;
 };
 
 }  // namespace attune::nn

@@ -1,5 +1,8 @@
 // LayerNorm and RMSNorm over the last axis (autograd/ops/norm.hpp has the formulas).
 #pragma once
+#include <cstdint>
+#include <string_view>
+
 #include "attune/nn/module.hpp"
 
 namespace attune::nn {
@@ -32,6 +35,25 @@ class RMSNorm : public Module {
   Tensor weight;
 
  private:
+  double epsilon_;
+};
+
+enum class NormKind : std::uint8_t { layer, rms };
+/// "layer", "rms".
+std::string_view name_of(NormKind);
+/// The reverse; throws Error for any other text.
+NormKind norm_kind_from_name(std::string_view name);
+
+/// One of the two, chosen at run time: weight [dim], and bias [dim] of a layer norm.
+class Norm : public Module {
+ public:
+  Norm(NormKind kind, const NormOptions&);
+  Tensor operator()(const Tensor& x) const;
+
+  Tensor weight, bias;
+
+ private:
+  NormKind kind_;
   double epsilon_;
 };
 

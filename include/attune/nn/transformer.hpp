@@ -24,6 +24,7 @@ struct TransformerOptions {
   double attention_dropout = 0;       // of the attention weights
   Activation activation = Activation::relu;
   NormPlace norm = NormPlace::pre;  // pre or post
+  NormKind norm_kind = NormKind::layer;
   bool bias_terms = true;
   Initializer init = {Init::xavier_uniform, 1};  // of all projections
   std::int64_t num_tokens = 0;                   // for stages whose learned arrays depend on the sequence
@@ -34,6 +35,7 @@ struct TransformerOptions {
   Biases bias;
   AnyMask mask;
   AnyNormalizer normalizer = Softmax{};
+  Stability stability;  // of every attention, cross attention too
 };
 
 /// What a stack tells about its attention, layer by layer, if asked for.
@@ -56,7 +58,7 @@ class TransformerEncoderLayer : public Module {
 
  private:
   NormPlace place_;
-  LayerNorm norm_;  // of the feed-forward block
+  Norm norm_;  // of the feed-forward block
   Dropout dropout_;
 };
 
@@ -73,7 +75,7 @@ class TransformerEncoder : public Module {
   std::vector<std::unique_ptr<TransformerEncoderLayer>> layers;
 
  private:
-  std::optional<LayerNorm> norm_;
+  std::optional<Norm> norm_;
 };
 
 /// What a decoder layer keeps between two tokens.
@@ -101,7 +103,7 @@ class TransformerDecoderLayer : public Module {
 
  private:
   NormPlace place_;
-  LayerNorm norm_;
+  Norm norm_;
   Dropout dropout_;
 };
 
@@ -119,7 +121,7 @@ class TransformerDecoder : public Module {
   std::vector<std::unique_ptr<TransformerDecoderLayer>> layers;
 
  private:
-  std::optional<LayerNorm> norm_;
+  std::optional<Norm> norm_;
 };
 
 }  // namespace attune::nn

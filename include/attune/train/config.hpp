@@ -18,10 +18,13 @@
 namespace attune::train {
 
 struct DataConfig {
-  std::string source = "libreoffice-help";            // or "tsv" (train.tsv, valid.tsv, test.tsv in `folder`)
+  /// translate: "libreoffice-help", or "tsv" (train.tsv, valid.tsv, test.tsv in `folder`).
+  /// language-model: "novels", or "text" (train.txt, valid.txt, test.txt in `folder`). recall makes its own.
+  std::string source = "libreoffice-help";
   std::vector<std::string> languages{"en-US", "de"};  // from, to
   std::string folder;                                 // where the files lie; "" is where `attune fetch` puts them
   std::int64_t max_tokens = 100;                      // pairs with this many tokens or more on a side are left out
+  std::int64_t pairs = 8, keys = 16, questions = 1;   // recall: in a sequence; to choose from; after the pairs
 };
 
 struct TokenizerConfig {
@@ -39,18 +42,26 @@ struct AttentionConfig {
   std::string normalizer = "softmax";
   std::int64_t window = 0;  // keys to each side that a mask "window" shows
   double soft_cap = 50;     // of a bias "soft_cap"
+  // Remedies against growing logits (nn::Stability).
+  std::string qk_norm = "none";  // "rms", "l2"
+  bool output_gate = false;
+  bool sigma_reparam = false;
+  std::int64_t mup_base_head_dim = 0;  // d: the scale is sqrt(d) / D, muP's, instead of 1 / sqrt(D); 0: off
 };
 
 struct ModelConfig {
-  std::string kind = "seq2seq_transformer";
-  std::int64_t num_layers = 2;  // of the encoder, and of the decoder
+  std::string kind = "seq2seq_transformer";  // or "gpt"
+  std::int64_t num_layers = 2;               // of the encoder, and of the decoder
   std::int64_t model_dim = 128;
   std::int64_t num_heads = 4;
   std::int64_t num_kv_heads = 0;      // 0: num_heads
   std::int64_t feed_forward_dim = 0;  // 0: 4 model_dim
   double dropout = 0.1;
   double attention_dropout = 0;
+  std::int64_t context = 256;       // of a language model: tokens that it sees at once
+  double init_deviation = 0.02;     // of a gpt: standard deviation of matrices and tables at first
   std::string norm = "pre";         // "pre", "post"
+  std::string norm_kind = "layer";  // "layer", "rms"
   std::string activation = "relu";  // "relu", "gelu", "silu"
   bool share_embeddings = true;
   bool tie_output = true;
@@ -63,6 +74,7 @@ struct TrainConfig {
   std::int64_t batch_tokens = 1024;
   std::int64_t accumulate = 1;  // batches an update
   double label_smoothing = 0.1;
+  double z_loss = 0;            // adds z_loss * (log of the sum of exponentials)^2 a target token
   std::int64_t log_every = 50;  // updates
   std::int64_t checkpoint_every = 500;
   std::int64_t validate_every = 1000;  // 0: never
@@ -82,7 +94,7 @@ struct OptimizerConfig {
 };
 
 struct RunConfig {
-  std::string task = "translate";
+  std::string task = "translate";  // "language-model", "recall"
   std::uint64_t seed = 1;
   DataConfig data;
   TokenizerConfig tokenizer;

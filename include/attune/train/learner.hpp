@@ -36,6 +36,7 @@ struct MicroBatch {
 /// What the loss is made of beside the cross-entropy.
 struct LossTerms {
   double label_smoothing = 0;  // 0 .. 1, 1 excluded
+  double z_loss = 0;           // adds z_loss * lse^2 a target token, lse the log of its sum of exponentials
 };
 /// Throws Error for a term out of its range.
 void check(const LossTerms& terms);

@@ -1,7 +1,8 @@
 // Cross-entropy: the forward pass makes the gradient of the logits as well, where it can in their own memory, so that
-// neither probabilities nor logits are kept.  dlogits = factor (softmax(logits) - target)
+// neither probabilities nor logits are kept.  dlogits = factor ((1 + 2 z lse) softmax(logits) - target)
 #include "attune/autograd/ops/loss.hpp"
 
+#include <cmath>
 #include <string>
 
 #include "attune/autograd/ops/elementwise.hpp"
@@ -21,6 +22,9 @@ Tensor cross_entropy(Tensor logits, const Ids& targets, const CrossEntropyOption
   }
   if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1)) {
     fail("cross_entropy", "0 <= label_smoothing <= 1", "got " + std::to_string(options.label_smoothing));
+  }
+  if (!(options.z_loss >= 0 && std::isfinite(options.z_loss))) {
+    fail("cross_entropy", "a finite z_loss of 0 or more", "got " + std::to_string(options.z_loss));
   }
   const std::int64_t classes = shape.back(), rows = targets.size();
   std::int64_t counted = 0;
@@ -51,6 +55,7 @@ Tensor cross_entropy(Tensor logits, const Ids& targets, const CrossEntropyOption
     c.logits = logits.data<T>();
     c.labels = targets.data();
     c.label_smoothing = options.label_smoothing;
+    c.z_loss = options.z_loss;
     c.ignore_index = options.ignore_index;
     c.loss = each.data<T>();
     c.dlogits = records ? dlogits.data<T>() : nullptr;

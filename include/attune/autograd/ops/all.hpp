@@ -9,3 +9,4 @@
 #include "attune/autograd/ops/norm.hpp"
 #include "attune/autograd/ops/reduce.hpp"
 #include "attune/autograd/ops/shape.hpp"
+#include "attune/autograd/ops/spectral.hpp"

@@ -12,6 +12,8 @@ enum class Reduction : std::uint8_t {
 struct CrossEntropyOptions {
   /// The target is (1 - label_smoothing) on the label plus label_smoothing / V on every class. arXiv:1512.00567
   double label_smoothing = 0;
+  /// Adds z_loss * lse^2 to each row that counts, lse the log of its sum of exponentials. arXiv:2204.02311
+  double z_loss = 0;
   /// Rows with this label count nothing and get gradient 0.
   std::int32_t ignore_index = -100;
   Reduction reduction = Reduction::mean;
