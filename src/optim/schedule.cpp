@@ -108,7 +108,7 @@ ScheduleValue value_of(const Field& field) {
           return specs;
         } else if constexpr (std::is_same_v<T, schedule::Groups*>) {
           ScheduleGroups groups;
-          for (const auto& [group, s] : *from) groups.emplace_back(group, s.spec());
+          for (const auto& [group, s] : *from) groups.push_back({group, s.spec()});
           return groups;
         } else {
           const auto& x = [&]() -> const auto& {
@@ -216,7 +216,7 @@ ScheduleSpec with_totals(ScheduleSpec spec) {
         }
       }
     } else if (auto* groups = std::get_if<ScheduleGroups>(&value)) {
-      for (auto& group : *groups) give(group.second, total);
+      for (auto& group : *groups) give(group.spec, total);
     }
   }
   return spec;
@@ -330,7 +330,7 @@ ScheduleSpec complete_spec(const ScheduleSpec& given) {
           std::visit(Setter{kind.name, name, value}, field.place);
         }
         ScheduleGroups inside;
-        for (const auto& [group, s] : *groups) inside.emplace_back(group, complete_spec(s));
+        for (const auto& [group, s] : *groups) inside.push_back({group, complete_spec(s)});
         kept.emplace_back(name, std::move(inside));
       } else if (detail::is_length(field) && detail::has_unit(value)) {
         detail::depends_on_data(kind.name, name, value);  // throws for a text that is no length
@@ -357,7 +357,7 @@ ScheduleSpec in_steps(ScheduleSpec spec, const StepUnits& units) {
       if (auto* specs = std::get_if<Specs>(&value)) {
         for (ScheduleSpec& s : *specs) s = in_steps(std::move(s), units);
       } else if (auto* groups = std::get_if<ScheduleGroups>(&value)) {
-        for (auto& group : *groups) group.second = in_steps(std::move(group.second), units);
+        for (auto& group : *groups) group.spec = in_steps(std::move(group.spec), units);
       } else if (detail::is_length(field_named(spec.kind, name, visitor))) {
         detail::convert_units(spec.kind, name, value, units);
       }
@@ -373,7 +373,7 @@ bool counts_in_data(const ScheduleSpec& spec) {
       if (const auto* specs = std::get_if<Specs>(&value)) {
         for (const ScheduleSpec& s : *specs) any = any || counts_in_data(s);
       } else if (const auto* groups = std::get_if<ScheduleGroups>(&value)) {
-        for (const auto& group : *groups) any = any || counts_in_data(group.second);
+        for (const auto& group : *groups) any = any || counts_in_data(group.spec);
       } else {
         const bool length = detail::is_length(field_named(spec.kind, name, visitor));
         any = any || (length && detail::depends_on_data(spec.kind, name, value));

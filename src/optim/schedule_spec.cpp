@@ -51,7 +51,7 @@ ScheduleValue json_value(const std::string& field, const ScheduleJson& j) {
   if (j.is_boolean()) return j.get<bool>();
   if (j.is_object()) {
     ScheduleGroups groups;
-    for (const auto& [group, s] : j.items()) groups.emplace_back(group, from_json_value(s));
+    for (const auto& [group, s] : j.items()) groups.push_back({group, from_json_value(s)});
     return groups;
   }
   const auto all = [&](auto&& holds) { return std::all_of(j.begin(), j.end(), holds); };

@@ -174,7 +174,7 @@ class Reader {
     if (const toml::table* table = node.as_table()) {
       optim::ScheduleGroups groups;
       for (const auto& [group, inside] : *table) {
-        groups.emplace_back(group.str(), schedule_inside(fmt::format("{}.{}", path, group.str()), inside));
+        groups.push_back({std::string(group.str()), schedule_inside(fmt::format("{}.{}", path, group.str()), inside)});
       }
       return groups;
     }

@@ -1,32 +1,22 @@
-// Schedules against stored values of Hugging Face transformers and against their own promises: edges, phases of no
-// length, steps past the end, and text that gives the same factors back, bit for bit.
+// The six schedules of every day against their own promises: edges, phases of no length, steps past the end, and text
+// that gives the same factors back, bit for bit. What all kinds promise: schedule_kinds_test; golden values:
+// schedule_golden_test.
 #include "attune/optim/schedule.hpp"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "attune/base/error.hpp"
+#include "message_of.hpp"
 
 namespace attune::optim {
 namespace {
 
 using schedule::PastEnd;
 using schedule::WarmupStart;
-
-/// The message of the Error that f throws; "" if it throws none.
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
+using testing::message_of;
 
 /// One of each kind, with a warm-up of `warmup` and an end at `total`.
 std::vector<Schedule> one_of_each(double warmup, std::int64_t total) {

@@ -13,7 +13,8 @@
 namespace attune::optim {
 
 struct ScheduleSpec;
-using ScheduleGroups = std::vector<std::pair<std::string, ScheduleSpec>>;
+struct ScheduleGroup;
+using ScheduleGroups = std::vector<ScheduleGroup>;
 /// A number, a choice or a length with its unit, a yes or no, a list of numbers or lengths, schedules, or schedules by
 /// the names of groups.
 using ScheduleValue = std::variant<double, std::string, bool, std::vector<std::variant<double, std::string>>,
@@ -23,6 +24,13 @@ struct ScheduleSpec {
   std::string kind;  // "linear"
   std::vector<std::pair<std::string, ScheduleValue>> fields;
   friend bool operator==(const ScheduleSpec&, const ScheduleSpec&) = default;
+};
+
+/// The schedule of a group of parameters.
+struct ScheduleGroup {
+  std::string name;
+  ScheduleSpec spec;
+  friend bool operator==(const ScheduleGroup&, const ScheduleGroup&) = default;
 };
 
 /// What a step is, in other units. 0: not known.
