@@ -60,8 +60,9 @@ HWY_INLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool firs
   }
   drop_weights(b, b.weights, key, keys, 0, b.width);
   if (first) {
-    product_into<Into::overwrite, true>(in.value_dim, b.width, keys, v, 1, in.value_stride, b.weights, b.width, b.out,
-                                        b.width, static_cast<T*>(nullptr), ahead);
+    std::fill(b.before, b.before + b.width, T(0));
+    product_into<Into::begin, true>(in.value_dim, b.width, keys, v, 1, in.value_stride, b.weights, b.width, b.out,
+                                    b.width, b.before, ahead);
   } else {
     product_into<Into::add, true>(in.value_dim, b.width, keys, v, 1, in.value_stride, b.weights, b.width, b.out,
                                   b.width, static_cast<T*>(nullptr), ahead);

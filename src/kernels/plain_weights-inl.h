@@ -131,11 +131,12 @@ HWY_INLINE auto is_number(Vec<T> x) {
   return hn::Le(hn::Abs(x), set(std::numeric_limits<T>::max()));
 }
 
-/// Logits of the first tile's first kSample keys, and the rows' references; a row whose logits are not numbers has 0.
+/// Logits of the first tile's first kSample keys, and the rows' references, 0 before; a row whose logits are not
+/// numbers keeps 0.
 template <class T>
 HWY_INLINE void take_sample(const ForwardBlock<T>& b, const T* k, int keys, Upcoming* ahead) {
-  product_into<Into::overwrite, true>(keys, b.width, b.in.head_dim, k, b.in.key_stride, 1, b.queries, b.width,
-                                      b.weights, b.width, static_cast<T*>(nullptr), ahead);
+  product_into<Into::begin, true>(keys, b.width, b.in.head_dim, k, b.in.key_stride, 1, b.queries, b.width, b.weights,
+                                  b.width, b.start, ahead);
   for (int c = 0; c < b.width; c += kLaneCount<T>) {
     const Vec<T> top = largest_of(b.weights + c, keys, b.width);
     store(hn::IfThenElseZero(is_number<T>(top), hn::Neg(top)), b.next + c);
@@ -174,7 +175,7 @@ HWY_NOINLINE void weights_in_passes(const ForwardBlock<T>& b, const T* k, int ke
   const PlainForward<T>& in = b.in;
   const int done = first ? std::min(keys, kSample) : 0;
   if (first) {
-    std::fill(b.sum, b.sum + b.width, T(0));
+    std::fill(b.sum, b.sum + 2 * b.width, T(0));  // and the references
     take_sample(b, k, done, nullptr);
     std::copy(b.next, b.next + b.width, b.start);
     for (int j = 0; j < done; ++j) {
