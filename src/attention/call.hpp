@@ -28,6 +28,9 @@ template <class T>
 void plain_forward(const Problem<T>&, const AttendOptions&, const ForwardResult<T>&);
 template <class T>
 void plain_backward(const Problem<T>&, const AttendOptions&, const BackwardInputs<T>&, const BackwardResult<T>&);
+/// Bytes that plain_backward needs beside the workspace of each thread: what the parts of a head share.
+template <class T>
+std::int64_t plain_backward_bytes(const AttendShape&, bool causal);
 
 /// attend_forward over tiles of logits, also where the call is decoding.
 void forward_tiles(const AttendInputs&, const AttendOutputs&, const AttendOptions&);

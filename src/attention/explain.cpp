@@ -60,7 +60,8 @@ Explanation explain_tiles(const AttendShape& s, DType dtype, const AttendOptions
       e.backward_tile_keys = kernels::backward_plan<T>(s.key_dim, s.value_dim, causal).keys;
       e.forward_bytes += threads * std::int64_t(kernels::plain_forward_workspace<T>(s.key_dim, s.value_dim));
       e.backward_bytes +=
-          threads * std::int64_t(kernels::plain_backward_workspace<T>(s.num_queries, s.key_dim, s.value_dim));
+          threads * std::int64_t(kernels::plain_backward_workspace<T>(s.num_queries, s.key_dim, s.value_dim)) +
+          engine::plain_backward_bytes<T>(s, causal);
     };
     if (dtype == DType::float64)
       plan(double{});

@@ -14,6 +14,9 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+
+#include "kernels/turn.hpp"
 
 namespace attune::kernels {
 
@@ -52,7 +55,20 @@ struct PlainForward {
   int next_queries = 0, next_keys = 0;
 };
 
-/// One (batch, key head): all its query heads, whole sequences. Gradients are added to (+=); null is not computed.
+/// What the likely next call reads first: fetched meanwhile. May be null.
+template <class T>
+struct PlainUpcoming {
+  const T *query = nullptr, *dout = nullptr, *out = nullptr, *dquery = nullptr;
+  const T *key = nullptr, *value = nullptr, *dkey = nullptr, *dvalue = nullptr;
+  int queries = 0, keys = 0;
+};
+
+/// One (batch, key head): all its query heads, whole sequences; or a part of its keys. Gradients are added to (+=);
+/// null is not computed.
+///
+/// Parts are whole tiles but for the last. Those of one key head add to the same rows of dquery, in their order whoever
+/// computes them: a part waits before each block of queries until the part before it has passed there. So several
+/// threads share a head, one block behind the other, with no sums of their own and no other bits.
 template <class T>
 struct PlainBackward {
   const T* query = nullptr;                         // [group][num_queries][head_dim]
@@ -79,8 +95,11 @@ struct PlainBackward {
   bool causal = false;
   int position = 0, span = 0;  // as in PlainForward, of row 0 of every head
   PlainDropout dropout;        // of the first head and row
-  // Of the likely next call, fetched meanwhile; may be null.
-  const T *next_query = nullptr, *next_dout = nullptr, *next_key = nullptr, *next_value = nullptr, *next_out = nullptr;
+  // A part: keys first_key .. end_key-1. Parts share deltas; a lone one needs none.
+  int first_key = 0, end_key = std::numeric_limits<int>::max();
+  T* deltas = nullptr;  // [group][num_queries], filled by the part that sees a query first
+  Turn turn;
+  PlainUpcoming<T> next;
 };
 
 /// Most queries that one call of plain_forward takes; whole blocks run fastest. Depends on the target and the widths.

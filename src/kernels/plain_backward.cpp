@@ -9,11 +9,22 @@
 //
 // Only Q and dout of one block are transposed; gradients are added where they lie. Keys are taken in super-blocks whose
 // rows and gradients stay in the second-level cache while all blocks of queries pass.
+//
+// The ladder, in points of the multiply-add peak with AVX-512 at 8 heads of 1024 x 1024 x 64 (256 heads of 128 x 128 x
+// 32; the same causal), interleaved runs on a busy machine:
+//   1. five broadcast products a tile, one pass between them for P and dS; super-blocks; the next block's rows and the
+//      next head's first ones fetched meanwhile: 87 to 90 (79 to 82; 62)
+//   2. P and dS leave the registers where S and dP are: 0 to 3 more, by the addresses of the tiles (0 to 4; none)
+//   3. delta taken where a block is met, gradients fetched too, in all products: 0 to 1 more (1.4; 0.7)
+//   4. gradients at an edge in steps of a block of rows, and the next tile's keys fetched: causal 0.5 more (0.3; 3)
+//   5. fetched by lines, not rows: none (2; 2)
+// What did not help: docs/decisions/0009-beside-the-products.md and 0016-backward-beside-the-products.md.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/plain_backward.cpp"
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "kernels/dispatch.hpp"
 #include "kernels/plain_attention.hpp"
@@ -23,6 +34,7 @@
 
 #include "kernels/dropout-inl.h"
 #include "kernels/plain-inl.h"
+#include "kernels/tile_product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace attune::kernels::HWY_NAMESPACE {
@@ -45,86 +57,114 @@ struct BackwardBlock {
   T* delta = nullptr;      // [width], times scale
 };
 
-/// probs = 2^(S - lse), dlogits = probs * (scale * dP - scale * delta), both in place, for keys first .. last-1 of the
-/// tile and one vector of queries from lane c on that see all of them.
+/// What the products S and dP do to their sums in registers: probs = 2^(S - lse), then dlogits = probs * (scale * dP -
+/// scale * delta). With dropout the gradients of kept weights come between, so that scale * dP is stored as it is.
 template <class T>
-HWY_INLINE void differentiate(const BackwardBlock<T>& b, int first, int last, int c) {
-  const Vec<T> lse = load(b.lse + c), delta = load(b.delta + c);
-  std::ptrdiff_t at = std::ptrdiff_t(first) * b.width + c;
-  for (int j = first; j < last; ++j, at += b.width) {
-    const Vec<T> e = exp2(hn::Sub(load(b.probs + at), lse));
-    store(e, b.probs + at);
-    store(hn::Mul(e, hn::Sub(load(b.dlogits + at), delta)), b.dlogits + at);
-  }
-}
-/// The same at an edge, for queries lane .. end-1: hidden pairs become 0 by selection.
-template <class T>
-HWY_INLINE void differentiate_visible(const BackwardBlock<T>& b, int first, int last, int from, int lane, int end) {
-  constexpr int kL = kLaneCount<T>;
-  for (int c = lane; c < end; c += kL) {
-    if (all_see<T>(c, from + first, from + last - 1, b.in.span)) {
-      differentiate(b, first, last, c);
-      continue;
+struct Finish {
+  T* to;                 // [tile keys][width], at the first key and lane
+  std::ptrdiff_t width;  // elements from key to key
+  const T* row;          // lse or delta [width], at the first lane; null: keep the sums
+  const T* probs;        // for dlogits: the same place in probs; null: write probs
+  template <class Sums>
+  HWY_INLINE void operator()(const Sums& sum, int first, int column) const {
+    constexpr int kRows = int(std::extent_v<Sums, 0>), kVectors = int(std::extent_v<Sums, 1>), kL = kLaneCount<T>;
+    const std::ptrdiff_t at = first * width + column;
+    T* c = to + at;
+    if (!row) {
+      ATTUNE_UNROLL for (int i = 0; i < kRows; ++i) {
+        ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j) store(sum[i][j], c + i * width + j * kL);
+      }
+      return;
     }
-    const Vec<T> lse = load(b.lse + c), delta = load(b.delta + c);
-    std::ptrdiff_t at = std::ptrdiff_t(first) * b.width + c;
-    for (int j = first; j < last; ++j, at += b.width) {
-      const auto seen = sees<T>(c, from + j, b.in.span);
-      const Vec<T> e = hn::IfThenElseZero(seen, exp2(hn::Sub(load(b.probs + at), lse)));
-      store(e, b.probs + at);
-      store(hn::IfThenElseZero(seen, hn::Mul(e, hn::Sub(load(b.dlogits + at), delta))), b.dlogits + at);
+    const T* r = row + column;
+    if (!probs) {
+      ATTUNE_UNROLL for (int i = 0; i < kRows; ++i) {
+        ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j)
+            store(exp2(hn::Sub(sum[i][j], load(r + j * kL))), c + i * width + j * kL);
+      }
+    } else {
+      const T* p = probs + at;
+      ATTUNE_UNROLL for (int i = 0; i < kRows; ++i) {
+        ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j)
+            store(hn::Mul(load(p + i * width + j * kL), hn::Sub(sum[i][j], load(r + j * kL))), c + i * width + j * kL);
+      }
     }
   }
-}
+};
 
 /// Drops what was dropped in the forward from keys first .. last-1 of a tile at `key`, queries lane .. end-1.
 template <class T>
 HWY_INLINE void drop_again(const BackwardBlock<T>& b, T* x, int key, int first, int last, int lane, int end) {
-  if (b.dropped.threshold < 65536)
-    drop_tile(x + std::ptrdiff_t(first) * b.width + lane, b.width, b.dropped, b.first_query + lane, end - lane,
-              key + first, last - first);
+  drop_tile(x + std::ptrdiff_t(first) * b.width + lane, b.width, b.dropped, b.first_query + lane, end - lane,
+            key + first, last - first);
 }
 
-/// Recomputes S and dP of keys first .. last-1 of the tile at `key`, for the queries lane .. end-1.
+/// probs and dlogits of keys first .. last-1 of the tile at `key`, for the queries lane .. end-1.
 template <class T>
-HWY_INLINE void logits_and_dprobs(const BackwardBlock<T>& b, int key, int first, int last, int lane, int end,
-                                  Upcoming* ahead) {
+HWY_INLINE void weights_and_dlogits(const BackwardBlock<T>& b, int key, int first, int last, int lane, int end,
+                                    Upcoming* ahead) {
   const PlainBackward<T>& in = b.in;
-  const std::ptrdiff_t row = std::ptrdiff_t(first) * b.width + lane;
-  product_into<Into::overwrite, true>(last - first, end - lane, in.head_dim, in.key + (key + first) * in.key_stride,
-                                      in.key_stride, 1, b.queries_t + lane, b.width, b.probs + row, b.width,
-                                      static_cast<T*>(nullptr), ahead);
-  product_into<Into::overwrite, true>(last - first, end - lane, in.value_dim,
-                                      in.value + (key + first) * in.value_stride, in.value_stride, 1, b.dout_t + lane,
-                                      b.width, b.dlogits + row, b.width, static_cast<T*>(nullptr), ahead);
+  const bool drops = b.dropped.threshold < 65536;
+  T* const probs = b.probs + std::ptrdiff_t(first) * b.width + lane;
+  T* const dlogits = b.dlogits + std::ptrdiff_t(first) * b.width + lane;
+  product_then(last - first, end - lane, in.head_dim, in.key + (key + first) * in.key_stride, in.key_stride, 1,
+               b.queries_t + lane, b.width, Finish<T>{probs, b.width, b.lse + lane, nullptr}, ahead);
+  product_then(last - first, end - lane, in.value_dim, in.value + (key + first) * in.value_stride, in.value_stride, 1,
+               b.dout_t + lane, b.width, Finish<T>{dlogits, b.width, drops ? nullptr : b.delta + lane, probs}, ahead);
+  if (!drops) return;
   drop_again(b, b.dlogits, key, first, last, lane, end);
+  for (int j = first; j < last; ++j) {
+    const std::ptrdiff_t row = std::ptrdiff_t(j) * b.width;
+    for (int c = lane; c < end; c += kLaneCount<T>)
+      store(hn::Mul(load(b.probs + row + c), hn::Sub(load(b.dlogits + row + c), load(b.delta + c))),
+            b.dlogits + row + c);
+  }
+  drop_again(b, b.probs, key, first, last, lane, end);
 }
 
-/// dV += P dout and dK += dS Q for keys first .. last-1 of the tile, from the queries lane .. end-1.
+/// At an edge: weights and gradients of hidden pairs become 0 by selection, for queries lane .. end-1.
 template <class T>
-HWY_INLINE void add_key_gradients(const BackwardBlock<T>& b, int key, int first, int last, int lane, int end) {
+HWY_INLINE void hide(const BackwardBlock<T>& b, int first, int last, int from, int lane, int end) {
+  for (int c = lane; c < end; c += kLaneCount<T>) {
+    if (all_see<T>(c, from + first, from + last - 1, b.in.span)) continue;
+    std::ptrdiff_t at = std::ptrdiff_t(first) * b.width + c;
+    for (int j = first; j < last; ++j, at += b.width) {
+      const auto seen = sees<T>(c, from + j, b.in.span);
+      store(hn::IfThenElseZero(seen, load(b.probs + at)), b.probs + at);
+      store(hn::IfThenElseZero(seen, load(b.dlogits + at)), b.dlogits + at);
+    }
+  }
+}
+
+/// dV += P dout and dK += dS Q for keys first .. last-1 of the tile, from the queries lane .. end-1. Key j is seen by
+/// the queries stairs.first + j .. stairs.end + j - 1.
+template <class T>
+HWY_INLINE void add_key_gradients(const BackwardBlock<T>& b, int key, int first, int last, int lane, int end,
+                                  Stairs stairs, Upcoming* ahead) {
   const PlainBackward<T>& in = b.in;
   const std::ptrdiff_t row = std::ptrdiff_t(first) * b.width + lane;
+  stairs.first += first - lane, stairs.end += first - lane;
   if (in.dvalue) {
-    product_into<Into::add>(last - first, in.value_dim, end - lane, b.probs + row, b.width, 1,
-                            b.dout + lane * in.dout_stride, in.dout_stride,
-                            in.dvalue + (key + first) * in.dvalue_stride, in.dvalue_stride);
+    product_stairs(last - first, in.value_dim, end - lane, b.probs + row, b.width, 1, b.dout + lane * in.dout_stride,
+                   in.dout_stride, in.dvalue + (key + first) * in.dvalue_stride, in.dvalue_stride, stairs, ahead);
   }
   if (in.dkey) {
-    product_into<Into::add>(last - first, in.head_dim, end - lane, b.dlogits + row, b.width, 1,
-                            b.query + lane * in.query_stride, in.query_stride, in.dkey + (key + first) * in.dkey_stride,
-                            in.dkey_stride);
+    product_stairs(last - first, in.head_dim, end - lane, b.dlogits + row, b.width, 1, b.query + lane * in.query_stride,
+                   in.query_stride, in.dkey + (key + first) * in.dkey_stride, in.dkey_stride, stairs, ahead);
   }
 }
 
-/// dQ += dS^T K for queries first .. last-1, from the tile's keys j0 .. j1-1.
+/// dQ += dS^T K for queries first .. last-1, from the tile's keys j0 .. j1-1. Query i sees the keys stairs.first + i ..
+/// stairs.end + i - 1.
 template <class T>
-HWY_INLINE void add_query_gradients(const BackwardBlock<T>& b, int key, int j0, int j1, int first, int last) {
+HWY_INLINE void add_query_gradients(const BackwardBlock<T>& b, int key, int j0, int j1, int first, int last,
+                                    Stairs stairs, Upcoming* ahead) {
   const PlainBackward<T>& in = b.in;
   if (!in.dquery) return;
-  product_into<Into::add>(last - first, in.head_dim, j1 - j0, b.dlogits + std::ptrdiff_t(j0) * b.width + first, 1,
-                          b.width, in.key + (key + j0) * in.key_stride, in.key_stride,
-                          b.dquery + first * in.dquery_stride, in.dquery_stride);
+  stairs.first += first - j0, stairs.end += first - j0;
+  product_stairs(last - first, in.head_dim, j1 - j0, b.dlogits + std::ptrdiff_t(j0) * b.width + first, 1, b.width,
+                 in.key + (key + j0) * in.key_stride, in.key_stride, b.dquery + first * in.dquery_stride,
+                 in.dquery_stride, stairs, ahead);
 }
 
 /// All three pair by pair, for a tile at an edge with a NaN or infinity that some pair does not see: 0 * NaN never
@@ -149,11 +189,13 @@ HWY_NOINLINE void add_visible_gradients(const BackwardBlock<T>& b, int key, int 
 /// Keys at an edge of what is visible: key j is seen by the queries from j - position on, `span` of them where there is
 /// a window.
 template <class T>
-HWY_INLINE void partial_tile(const BackwardBlock<T>& b, int key, int keys, Upcoming* ahead) {
+HWY_INLINE void partial_tile(const BackwardBlock<T>& b, int key, int keys, Upcoming* keys_ahead, Upcoming* ahead) {
   const PlainBackward<T>& in = b.in;
   const int from = key - b.position, first = strip_lane(from);
   const int last = std::min(b.queries, strip_end(from + keys - 1, in.span, b.width));
   if (first >= last) return;
+  const Stairs queries_of_key{from, in.span > 0 ? from + in.span : Stairs::kFar};
+  const Stairs keys_of_query{in.span > 0 ? 1 - from - in.span : -Stairs::kFar, 1 - from};
   // Query rows outside of these strips take no part; any other may be hidden from some of these keys.
   const bool finite = rows_finite(in.key + key * in.key_stride, keys, in.head_dim, in.key_stride) &&
                       rows_finite(b.query + first * in.query_stride, last - first, in.head_dim, in.query_stride) &&
@@ -162,15 +204,14 @@ HWY_INLINE void partial_tile(const BackwardBlock<T>& b, int key, int keys, Upcom
     const int j1 = std::min(keys, j0 + kStrip);
     const int lane = strip_lane(from + j0), end = strip_end(from + j1 - 1, in.span, b.width);
     if (lane >= end) continue;
-    logits_and_dprobs(b, key, j0, j1, lane, end, ahead);
-    differentiate_visible(b, j0, j1, from, lane, end);
-    drop_again(b, b.probs, key, j0, j1, lane, end);
-    if (finite) add_key_gradients(b, key, j0, j1, lane, std::min(end, b.queries));
+    weights_and_dlogits(b, key, j0, j1, lane, end, keys_ahead);
+    hide(b, j0, j1, from, lane, end);
+    if (finite) add_key_gradients(b, key, j0, j1, lane, std::min(end, b.queries), queries_of_key, ahead);
   }
   if (!finite) return add_visible_gradients(b, key, keys, from);
   for (int i = first; i < last; i += kStrip) {
     const int j0 = in.span > 0 ? std::max(0, i - from - in.span + 1) : 0, j1 = std::min(keys, i + kStrip - from);
-    if (j0 < j1) add_query_gradients(b, key, j0, j1, i, std::min(last, i + kStrip));
+    if (j0 < j1) add_query_gradients(b, key, j0, j1, i, std::min(last, i + kStrip), keys_of_query, ahead);
   }
 }
 
@@ -184,18 +225,95 @@ HWY_INLINE T dot(const T* x, const T* y, int n) {
   return hn::GetLane(hn::SumOfLanes(Lanes<T>(), sum));
 }
 
+/// delta[i] = scale * (rowsum(dout * out) - dlse) of the block's queries, kept in in.deltas for the parts that follow.
+template <class T>
+HWY_INLINE void block_deltas(const BackwardBlock<T>& b, const T* out, const T* dlse, T* deltas) {
+  const PlainBackward<T>& in = b.in;
+  for (int i = 0; i < b.queries; ++i) {
+    const T delta = dot(out + i * in.out_stride, b.dout + i * in.dout_stride, in.value_dim);
+    deltas[i] = in.scale * (dlse ? delta - dlse[i] : delta);
+  }
+}
+
+/// Transposes the block's rows; lse and delta where the lanes find them.
+template <class T>
+HWY_INLINE void begin_block(const BackwardBlock<T>& b, const T* lse, const T* deltas) {
+  const PlainBackward<T>& in = b.in;
+  const T scale2 = T(double(in.scale) * kLog2E);
+  transpose_into<false, false>(b.query, in.query_stride, b.queries, in.head_dim, b.queries_t, b.width, &scale2);
+  transpose_into<false, false>(b.dout, in.dout_stride, b.queries, in.value_dim, b.dout_t, b.width, &in.scale);
+  for (int i = 0; i < b.width; ++i) {
+    // Lanes past the last query hold nothing that is read; zeros keep them finite.
+    b.lse[i] = i < b.queries ? T(lse[i] * T(kLog2E)) : T(0);
+    b.delta[i] = i < b.queries ? deltas[i] : T(0);
+  }
+  for (int c = b.queries; c < b.width; ++c) {
+    for (int d = 0; d < in.head_dim; ++d) b.queries_t[std::ptrdiff_t(d) * b.width + c] = T(0);
+    for (int d = 0; d < in.value_dim; ++d) b.dout_t[std::ptrdiff_t(d) * b.width + c] = T(0);
+  }
+}
+
+/// What to fetch while a block's gradients are added: the next block's rows (their out too where delta is to come) ...
+template <class T>
+HWY_INLINE void add_next_block(const BackwardBlock<T>& b, const T* out, int rows, int most, Upcoming& ahead) {
+  const PlainBackward<T>& in = b.in;
+  ahead.add(b.query + most * in.query_stride, in.query_stride, rows, in.head_dim);
+  ahead.add(b.dout + most * in.dout_stride, in.dout_stride, rows, in.value_dim);
+  if (b.dquery) ahead.add(b.dquery + most * in.dquery_stride, in.dquery_stride, rows, in.head_dim);
+  ahead.add(out, in.out_stride, rows, in.value_dim);
+}
+/// ... or the next call's first.
+template <class T>
+HWY_INLINE void add_next_call(const PlainBackward<T>& in, Upcoming& ahead) {
+  const PlainUpcoming<T>& next = in.next;
+  ahead.add(next.query, in.query_stride, next.queries, in.head_dim);
+  ahead.add(next.dout, in.dout_stride, next.queries, in.value_dim);
+  ahead.add(next.out, in.out_stride, next.queries, in.value_dim);
+  ahead.add(next.dquery, in.dquery_stride, next.queries, in.head_dim);
+  ahead.add(next.key, in.key_stride, next.keys, in.head_dim);
+  ahead.add(next.value, in.value_stride, next.keys, in.value_dim);
+  ahead.add(next.dkey, in.dkey_stride, next.keys, in.head_dim);
+  ahead.add(next.dvalue, in.dvalue_stride, next.keys, in.value_dim);
+}
+
+/// The block against `keys` keys from `key` on: all of them seen by all queries, or at an edge. The next `rest` keys
+/// are fetched during S and dP, since the first block of a super-block finds them in memory.
+template <class T>
+HWY_INLINE void tile(const BackwardBlock<T>& b, int key, int keys, bool full, int rest, Upcoming* ahead) {
+  const PlainBackward<T>& in = b.in;
+  Upcoming next;
+  if (rest > 0) {
+    const std::ptrdiff_t at = key + keys;
+    next.add(in.key + at * in.key_stride, in.key_stride, rest, in.head_dim);
+    next.add(in.value + at * in.value_stride, in.value_stride, rest, in.value_dim);
+    if (in.dkey) next.add(in.dkey + at * in.dkey_stride, in.dkey_stride, rest, in.head_dim);
+    if (in.dvalue) next.add(in.dvalue + at * in.dvalue_stride, in.dvalue_stride, rest, in.value_dim);
+    next.spread(2 * keys / block_rows(2));
+  }
+  Upcoming* const keys_ahead = rest > 0 ? &next : nullptr;
+  if (!full) return partial_tile(b, key, keys, keys_ahead, ahead);
+  weights_and_dlogits(b, key, 0, keys, 0, b.width, keys_ahead);
+  add_key_gradients(b, key, 0, keys, 0, b.queries, {}, ahead);
+  add_query_gradients(b, key, 0, keys, 0, b.queries, {}, ahead);
+}
+
 template <class T>
 HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* workspace) {
   BackwardBlock<T> b{.in = in, .dropped = {in.dropout.seed, in.dropout.batch, in.dropout.head, in.dropout.threshold}};
-  const int most = plan.queries;
+  const int most = plan.queries, end_key = std::min(in.num_keys, in.end_key);
   b.queries_t = workspace;
   b.dout_t = b.queries_t + std::ptrdiff_t(in.head_dim) * most;
   b.probs = b.dout_t + std::ptrdiff_t(in.value_dim) * most;
   b.dlogits = b.probs + std::ptrdiff_t(plan.keys) * most;
   b.lse = b.dlogits + std::ptrdiff_t(plan.keys) * most;
   b.delta = b.lse + most;
-  T* deltas = b.delta + most;  // [num_queries] of one head, times scale
-  const T scale2 = T(double(in.scale) * kLog2E);
+  T* const own_deltas = b.delta + most;  // [num_queries] of one head
+  const std::int64_t blocks = (in.num_queries + most - 1) / most;
+  // Past the last query that sees a key before `key`.
+  const auto past_of = [&](int key) {
+    return in.span > 0 ? std::min<std::int64_t>(in.num_queries, std::int64_t(key) - 1 - in.position + in.span)
+                       : std::int64_t(in.num_queries);
+  };
 
   for (int head = 0; head < in.group; ++head) {
     b.dropped.head = std::uint32_t(in.dropout.head + head);
@@ -204,71 +322,51 @@ HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* wo
     const T* out = in.out + head * in.out_head;
     const T* lse = in.lse + head * in.lse_head;
     const T* dlse = in.dlse ? in.dlse + head * in.lse_head : nullptr;
-    for (int i = 0; i < in.num_queries; ++i) {
-      const T delta = dot(out + i * in.out_stride, dout + i * in.dout_stride, in.value_dim);
-      deltas[i] = in.scale * (dlse ? delta - dlse[i] : delta);
-    }
-    for (int super = 0; super < in.num_keys; super += plan.super_keys) {
-      const int super_end = std::min(in.num_keys, super + plan.super_keys);
-      // Where causal, the first query that sees the super-block's first key.
+    T* const deltas = in.deltas ? in.deltas + std::ptrdiff_t(head) * in.num_queries : own_deltas;
+    const std::int64_t earlier = in.first_key > 0 ? past_of(in.first_key) : 0;  // where parts before this one pass
+    std::int64_t known = earlier;                                               // queries that have their delta
+    for (int super = in.first_key; super < end_key; super += plan.super_keys) {
+      const int super_end = std::min(end_key, super + plan.super_keys);
+      // Where causal, the first query that sees the super-block's first key; in a window, past the last that sees its
+      // last key.
       const std::int64_t first = in.causal ? std::max<std::int64_t>(0, std::int64_t(super) - in.position) : 0;
-      // And, in a window, past the last that sees its last key.
-      const std::int64_t past =
-          in.span > 0 ? std::min<std::int64_t>(in.num_queries, std::int64_t(super_end) - 1 - in.position + in.span)
-                      : in.num_queries;
-      for (std::int64_t q = first / plan.queries * plan.queries; q < past; q += plan.queries) {
-        b.queries = int(std::min<std::int64_t>(plan.queries, in.num_queries - q));
+      const std::int64_t past = past_of(super_end);
+      bool cold = true;  // the rows of keys and values
+      for (std::int64_t q = first / most * most; q < past; q += most) {
+        b.queries = int(std::min<std::int64_t>(most, in.num_queries - q));
         b.width = whole_vectors<T>(b.queries);
         b.position = in.position + int(q);
         b.first_query = in.dropout.query + int(q);
         b.query = query + q * in.query_stride;
         b.dout = dout + q * in.dout_stride;
         b.dquery = in.dquery ? in.dquery + head * in.dquery_head + q * in.dquery_stride : nullptr;
+        if (q < earlier) in.turn.await(head * blocks + q / most);
+        if (q >= known) {
+          block_deltas(b, out + q * in.out_stride, dlse ? dlse + q : nullptr, deltas + q);
+          known = q + b.queries;
+        }
         const Visible visible = visible_keys(in.causal, b.position, b.queries, super_end, in.span);
         const int begin = std::max(super, visible.begin), full_begin = std::max(super, visible.full_begin);
         if (visible.end <= begin) continue;
-        transpose_into<false, false>(b.query, in.query_stride, b.queries, in.head_dim, b.queries_t, b.width, &scale2);
-        transpose_into<false, false>(b.dout, in.dout_stride, b.queries, in.value_dim, b.dout_t, b.width, &in.scale);
-        for (int i = 0; i < b.width; ++i) {
-          // Lanes past the last query hold nothing that is read; zeros keep them finite.
-          b.lse[i] = i < b.queries ? T(lse[q + i] * T(kLog2E)) : T(0);
-          b.delta[i] = i < b.queries ? deltas[q + i] : T(0);
-        }
-        for (int c = b.queries; c < b.width; ++c) {
-          for (int d = 0; d < in.head_dim; ++d) b.queries_t[std::ptrdiff_t(d) * b.width + c] = T(0);
-          for (int d = 0; d < in.value_dim; ++d) b.dout_t[std::ptrdiff_t(d) * b.width + c] = T(0);
-        }
-        // The next block's rows, or the next call's first.
-        const bool more = q + plan.queries < in.num_queries;
-        const std::int64_t rows = more ? std::min<std::int64_t>(plan.queries, in.num_queries - q - plan.queries)
-                                       : std::min(plan.queries, in.num_queries);
+        begin_block(b, lse + q, deltas + q);
         Upcoming ahead;
-        ahead.add(more ? b.query + plan.queries * in.query_stride : in.next_query, in.query_stride, int(rows),
-                  in.head_dim);
-        ahead.add(more ? b.dout + plan.queries * in.dout_stride : in.next_dout, in.dout_stride, int(rows),
-                  in.value_dim);
-        if (!more && super_end == in.num_keys && head + 1 == in.group) {
-          const int first_keys = std::min(in.num_keys, plan.keys);
-          ahead.add(in.next_key, in.key_stride, first_keys, in.head_dim);
-          ahead.add(in.next_value, in.value_stride, first_keys, in.value_dim);
-          ahead.add(in.next_out, in.out_stride, int(rows), in.value_dim);
+        const std::int64_t next = q + most;
+        if (next < past) {
+          add_next_block(b, next < known ? nullptr : out + next * in.out_stride,
+                         int(std::min<std::int64_t>(most, in.num_queries - next)), most, ahead);
+        } else if (super_end == end_key && head + 1 == in.group) {
+          add_next_call(in, ahead);
         }
-        const int full = visible.full_end - full_begin;
-        ahead.spread(2 * (std::max(0, full) / block_rows(kMaxVectors)) +
-                     4 * ((visible.end - visible.full_end) / kStrip));
-        int key = begin;
-        for (; key < full_begin; key += plan.keys) partial_tile(b, key, std::min(plan.keys, full_begin - key), nullptr);
-        for (key = full_begin; key < visible.full_end;) {
-          const int keys = std::min(plan.keys, visible.full_end - key);
-          logits_and_dprobs(b, key, 0, keys, 0, b.width, &ahead);
-          for (int c = 0; c < b.width; c += kLaneCount<T>) differentiate(b, 0, keys, c);
-          drop_again(b, b.probs, key, 0, keys, 0, b.width);
-          add_key_gradients(b, key, 0, keys, 0, b.queries);
-          add_query_gradients(b, key, 0, keys, 0, b.queries);
+        ahead.spread(3 * (visible.end - begin) / block_rows(2));
+        for (int key = begin; key < visible.end;) {
+          const bool full = key >= full_begin && key < visible.full_end;
+          const int end = full ? visible.full_end : key < full_begin ? full_begin : visible.end;
+          const int keys = std::min(plan.keys, end - key);
+          tile(b, key, keys, full, cold ? std::min(plan.keys, visible.end - key - keys) : 0, &ahead);
           key += keys;
         }
-        for (; key < visible.end; key += plan.keys)
-          partial_tile(b, key, std::min(plan.keys, visible.end - key), &ahead);
+        cold = false;
+        in.turn.pass(head * blocks + q / most);
       }
     }
   }

@@ -35,29 +35,37 @@ class Upcoming {
   template <class T>
   void add(const T* first, std::ptrdiff_t stride, int rows, int cols) {
     if (!first || rows <= 0) return;
-    areas_[count_++] = {reinterpret_cast<const char*>(first), stride * std::ptrdiff_t(sizeof(T)), rows,
-                        cols * int(sizeof(T))};
-    rows_ += rows;
+    const std::ptrdiff_t step = stride * std::ptrdiff_t(sizeof(T));
+    int lines = (cols * int(sizeof(T)) + 63) / 64;
+    if (step == lines * 64) lines *= rows, rows = 1;  // rows that lie end to end
+    areas_[count_++] = {reinterpret_cast<const char*>(first), step - lines * 64, rows, lines, lines};
+    lines_ += rows * lines;
   }
   /// All of it within so many blocks.
-  void spread(int blocks) { pace_ = blocks > 0 ? (rows_ + blocks - 1) / blocks : rows_; }
+  void spread(int blocks) { pace_ = blocks > 0 ? (lines_ + blocks - 1) / blocks : lines_; }
   HWY_INLINE void fetch() {
-    for (int n = pace_; n > 0 && at_ < count_; --n) {
+    for (int n = pace_; n > 0 && at_ < count_;) {
       Area& a = areas_[at_];
-      for (int byte = 0; byte < a.bytes; byte += 64) __builtin_prefetch(a.row + byte, 0, 2);
-      a.row += a.stride;
+      const int take = n < a.left ? n : a.left;
+      for (int i = 0; i < take; ++i) __builtin_prefetch(a.place + i * 64, 0, 2);
+      a.place += take * 64;
+      a.left -= take;
+      n -= take;
+      if (a.left > 0) break;
+      a.place += a.skip;
+      a.left = a.lines;
       if (--a.rows == 0) ++at_;
     }
   }
 
  private:
   struct Area {
-    const char* row;
-    std::ptrdiff_t stride;  // bytes
-    int rows, bytes;        // bytes of each row
+    const char* place;
+    std::ptrdiff_t skip;    // bytes from the end of a row to the next
+    int rows, lines, left;  // lines of 64 bytes: of a row, and not fetched of this one
   };
   Area areas_[8];
-  int count_ = 0, at_ = 0, rows_ = 0, pace_ = 1;
+  int count_ = 0, at_ = 0, lines_ = 0, pace_ = 1;
 };
 
 /// Registers that one block may fill with sums.
@@ -72,8 +80,8 @@ constexpr int kMaxVectors = 2;
 constexpr int block_rows(int vectors) { return vectors == 2 ? 6 : 12; }
 #endif
 
-/// Whether all shapes of remainders are compiled, or as few as are needed: each is two hundred lines of machine code for
-/// every way into c, and float64 and the baseline set are where nobody waits for the last tenth.
+/// Whether all shapes of remainders are compiled, or as few as are needed: each is two hundred lines of machine code
+/// for every way into c, and float64 and the baseline set are where nobody waits for the last tenth.
 template <class T>
 constexpr bool kAllBlocks = sizeof(T) == 4 && HWY_TARGET != HWY_STATIC_TARGET;
 

@@ -216,6 +216,12 @@ TEST(Structure, EqualBitsForAnyNumberOfThreads) {
   scenarios.push_back(long_scenario(150, 200, 7, [](Scenario& s) { detail::add_window(s, Causal{}, -1, 0); }));
   scenarios.push_back(
       long_scenario(70, 300, 8, [](Scenario& s) { detail::add_dense(s, Per::call), detail::add_alibi(s, true); }));
+  // Few heads and many keys: threads share the backward of a head.
+  scenarios.push_back(long_scenario(70, 600, 9, [](Scenario&) {}));
+  scenarios.push_back(long_scenario(560, 600, 10, [](Scenario& s) { detail::add_window(s, Causal{}, -1, 0); }));
+  scenarios.push_back(long_scenario(300, 600, 11, [](Scenario& s) {
+    detail::add_window(s, Window{100, 260}, 100, 260);
+  }));
   for (const Scenario& s : scenarios) {
     const auto in = converted<float>(s.in);
     const auto up = upstream_of<float>(s);

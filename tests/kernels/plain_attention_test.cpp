@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "attune/base/dropout.hpp"
+#include "attune/base/parallel.hpp"
 #include "attune/base/rng.hpp"
 #include "kernels/denormals.hpp"
 
@@ -171,8 +172,10 @@ void run_forward(Problem<T>& p) {
   EXPECT_FALSE(workspace.overrun());
 }
 
+/// Keys first .. end-1, all by default.
 template <class T>
-void run_backward(Problem<T>& p) {
+void run_backward(Problem<T>& p, int first = 0, int end = std::numeric_limits<int>::max(), T* deltas = nullptr,
+                  Turn turn = {}) {
   FlushDenormals flush;
   const Case& c = p.c;
   Workspace workspace(plain_backward_workspace<T>(c.queries, c.head_dim, c.value_dim));
@@ -208,7 +211,11 @@ void run_backward(Problem<T>& p) {
                   .causal = c.causal,
                   .position = c.position,
                   .span = c.span,
-                  .dropout = p.dropout(0, 0)},
+                  .dropout = p.dropout(0, 0),
+                  .first_key = first,
+                  .end_key = end,
+                  .deltas = deltas,
+                  .turn = turn},
                  workspace.begin());
   EXPECT_FALSE(workspace.overrun());
 }
@@ -268,6 +275,49 @@ TYPED_TEST(PlainAttention, FewQueries) {
   for (int position : {-1, 0, 1, 70, 200})
     check<TypeParam>({.keys = 150, .head_dim = 64, .value_dim = 16, .causal = true, .position = position});
   check<TypeParam>({.queries = 6, .keys = 700, .head_dim = 32, .value_dim = 32, .size = 5});
+}
+
+// Parts of the keys, one after the other and on threads that wait for each other, give the bits of the whole.
+TYPED_TEST(PlainAttention, PartsOfAHead) {
+  const int before = num_threads();
+  for (const Case& c :
+       {Case{.queries = 300, .keys = 330, .head_dim = 24, .value_dim = 40},
+        Case{.group = 2, .queries = 200, .keys = 200, .head_dim = 16, .value_dim = 16, .causal = true},
+        Case{.queries = 150, .keys = 400, .head_dim = 16, .value_dim = 8, .causal = true, .position = 250},
+        Case{.queries = 250, .keys = 150, .head_dim = 16, .value_dim = 8, .causal = true, .position = -90},
+        Case{.group = 2,
+        .queries = 330,
+        .keys = 300,
+        .head_dim = 16,
+        .value_dim = 16,
+        .causal = true,
+        .position = 17,
+        .span = 70},
+        Case{.queries = 140, .keys = 260, .head_dim = 16, .value_dim = 16, .dropout = 0.3}}) {
+    SCOPED_TRACE(c.text());
+    auto whole = make<TypeParam>(c, true);
+    run_forward(whole);
+    const auto none = whole;  // gradients of zero
+    run_backward(whole);
+    for (const int keys : {64, 128}) {
+      for (const int threads : {1, 3}) {
+        set_num_threads(threads);
+        auto p = none;
+        const int parts = (c.keys + keys - 1) / keys;
+        std::vector<TypeParam> deltas(std::size_t(c.group) * std::size_t(c.queries));
+        std::vector<Passed> passed(static_cast<std::size_t>(parts));
+        parallel_for(parts, [&](std::int64_t t) {
+          const Turn turn{t > 0 ? &passed[std::size_t(t - 1)] : nullptr, &passed[std::size_t(t)]};
+          run_backward(p, int(t) * keys, int(t + 1) * keys, deltas.data(), turn);
+          turn.leave();
+        });
+        EXPECT_EQ(p.dquery, whole.dquery);
+        EXPECT_EQ(p.dkey, whole.dkey);
+        EXPECT_EQ(p.dvalue, whole.dvalue);
+      }
+    }
+  }
+  set_num_threads(before);
 }
 
 // Logits that grow from key to key, until sums relative to the first of them would overflow.
