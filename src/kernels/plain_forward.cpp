@@ -9,8 +9,10 @@
 //      products, and 2^x is guarded by a mask instead of a maximum: 2 more (5 to 7 more)
 //   3. the next head's keys and values are fetched too, all of it spread evenly over the blocks of those products:
 //      none (6 more)
-//   4. weights leave the registers where the logits are: a reference that stays instead of a maximum that is followed,
-//      2 more (4 more where memory does not hide it); even blocks of rows in all products: 0.4 more (1 more)
+//   4. weights leave the registers where the logits are (plain_weights-inl.h): a reference that stays instead of a
+//      maximum that is followed, 2 more (2 more; 4 where caches hold it); even blocks of rows in products: 0.4 (1 more)
+//   5. the squares of a causal diagonal likewise: 0.8 more where causal; short causal heads fetch the next head's keys
+//      in their longest block instead of their last: none (4 more where causal)
 // What did not help: docs/decisions/0009-beside-the-products.md and 0015-a-reference-that-stays.md.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/plain_forward.cpp"
@@ -54,7 +56,7 @@ HWY_INLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool firs
   const PlainForward<T>& in = b.in;
   const T* k = in.key + key * in.key_stride;
   const T* v = in.value + key * in.value_stride;
-  if (b.first || !weights_at_once(b, k, keys, first, ahead)) {
+  if (b.first || b.misses >= kMisses || !weights_at_once(b, k, keys, first, ahead)) {
     weights_in_passes(b, k, keys, first);
     if (!first) rescale_out(b, 0, b.width);
   }
@@ -122,6 +124,9 @@ HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* work
   const int width = whole_vectors<T>(in.queries);
   ForwardBlock<T> b{
       .in = in, .width = width, .dropped = {in.dropout.seed, in.dropout.batch, in.dropout.head, in.dropout.threshold}};
+  // Neighbouring blocks are alike: after one whose tiles had to be done twice, a few do not try. This changes no bit.
+  static thread_local int wary = 0;
+  b.misses = wary > 0 ? kMisses : 0;
   b.queries = workspace;
   b.weights = b.queries + std::ptrdiff_t(in.head_dim) * width;
   b.out = b.weights + std::ptrdiff_t(plan.keys) * width;
@@ -176,6 +181,9 @@ HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* work
   }
   for (int key = visible.full_end; key < visible.end; key += plan.keys)
     partial_tile(b, key, std::min(plan.keys, visible.end - key), &ahead);
+
+  const int tiles = (visible.end - visible.begin + plan.keys - 1) / plan.keys;
+  wary = wary > 0 ? wary - 1 : b.misses > 0 && b.misses >= std::min(tiles, kMisses) ? 8 : 0;
 
   // Rows that see no key, at the front and at the back, have sum 0: their out 0 and lse -inf are chosen by position,
   // not computed.

@@ -14,6 +14,7 @@
 #endif
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
 
 #include "kernels/dropout-inl.h"
@@ -42,13 +43,16 @@ struct ForwardBlock {
   T* largest = nullptr;   // of the visible logits so far
   T* smallest = nullptr;  // and the smallest
   Dropped dropped;
+  mutable int misses = 0;  // tiles whose references had to change
 };
 
 /// The reference of a row is the largest of its first logits, of so many keys in a tile that all rows see. It stays for
 /// as long as the sum of 2^(logit - reference) does not pass kMostSum; then it becomes the largest of the present tile.
-/// Weights times values below 1e26 are finite. A tile whose references stay needs no maximum and no second pass.
+/// Weights times values below 1e17 are finite. A tile whose references stay needs no maximum and no second pass.
 constexpr int kSample = 6;
-constexpr double kMostSum = 1 << 30;
+constexpr double kMostSum = double(std::int64_t(1) << 60);
+/// Tiles done twice before a block stops trying at once: its logits differ by more than 40 nats, time and again.
+constexpr int kMisses = 2;
 
 /// Turns logits into weights 2^(logit + next) in place, over kVectors columns of vectors from lane c on; sum = sum *
 /// factor + their sum, and start = next. With kRelative, numbers that have `start` added to them already. With kMoments
@@ -165,7 +169,10 @@ HWY_INLINE bool weights_at_once(const ForwardBlock<T>& b, const T* k, int keys, 
                                     b.queries, b.width, b.weights + std::ptrdiff_t(done) * b.width, b.width, b.sum,
                                     ahead);
   for (int c = 0; c < b.width; c += kL) good &= hn::AllTrue(Lanes<T>(), hn::Le(load(b.sum + c), set(T(kMostSum))));
-  if (!good) std::copy(b.before, b.before + b.width, b.sum);
+  if (!good) {
+    ++b.misses;
+    std::copy(b.before, b.before + b.width, b.sum);
+  }
   return good;
 }
 
@@ -218,7 +225,7 @@ template <class T>
 HWY_INLINE bool edge_weights_at_once(const ForwardBlock<T>& b, const EdgeTile<T>& e, Upcoming* ahead) {
   constexpr int kL = kLaneCount<T>;
   const PlainForward<T>& in = b.in;
-  if (b.first || in.span > 0) return false;
+  if (b.first || in.span > 0 || b.misses >= kMisses) return false;
   bool good = true;
   for (int c = e.first; c < e.end; c += kL) {
     const Vec<T> sum = load(b.sum + c);
@@ -253,7 +260,10 @@ HWY_INLINE bool edge_weights_at_once(const ForwardBlock<T>& b, const EdgeTile<T>
     }
   }
   for (int c = e.first; c < e.end; c += kL) good &= hn::AllTrue(Lanes<T>(), hn::Le(load(b.sum + c), set(T(kMostSum))));
-  if (!good) std::copy(b.before + e.first, b.before + e.end, b.sum + e.first);
+  if (!good) {
+    ++b.misses;
+    std::copy(b.before + e.first, b.before + e.end, b.sum + e.first);
+  }
   return good;
 }
 
