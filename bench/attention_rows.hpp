@@ -60,6 +60,7 @@ struct AttentionCall {
   void backward() { attend_backward(inputs, upstream, gradients, options); }
 
  private:
+  static constexpr std::size_t kLine = 64;  // bytes: arrays begin at a line of the cache, as those of tensors do
   std::uint64_t seed_ = 1;
   /// Uniform numbers from -size to size.
   View array(DType dtype, const Shape& shape, double size) {
@@ -68,9 +69,12 @@ struct AttentionCall {
     if (size > 0) {
       for (float& x : numbers) x = float(generator.uniform(-size, size));
     }
-    memory.emplace_back(numbers.size() * size_of(dtype));
-    convert(DType::float32, numbers.data(), dtype, memory.back().data(), shape.size());
-    return View(memory.back().data(), dtype, shape);
+    memory.emplace_back(numbers.size() * size_of(dtype) + kLine);
+    void* first = memory.back().data();
+    std::size_t room = memory.back().size();
+    std::align(kLine, room - kLine, first, room);
+    convert(DType::float32, numbers.data(), dtype, first, shape.size());
+    return View(first, dtype, shape);
   }
 };
 

@@ -9,6 +9,9 @@
 //
 // After the walk, map_backward of score and then of position turns dfeatures into dquery and dkey. Only the arrays of
 // the inputs, one slot per (batch, head) for parameters, and tiles are held: memory is linear in the sequence.
+//
+// Keys are taken in super-blocks, whose rows and gradients stay in the second-level cache while all blocks of queries
+// pass. Where there are several, what a block knows of its rows and its dfeatures wait in memory between them.
 #include "attention/task.hpp"
 #include "kernels/denormals.hpp"
 
@@ -41,10 +44,11 @@ class BackwardTask {
       dkey_rows_ = dkey;
     if (result_->value.data) dvalue_ = result_->value.matrix(b, kv, 0, s_->num_keys, s_->value_dim);
     used_keys_.assign(std::size_t(s_->num_keys), 0);
+    super_keys_ = super_keys<T>(key_rows_.cols, *s_);
 
     for (int h = kv * s_->group(); h < (kv + 1) * s_->group(); ++h) {
       k_.bind(b, h, first_slot + (h - kv * s_->group()) * slot_size);
-      for (int q = 0; q < s_->num_queries; q += p_->tile_queries) run_block(q);
+      run_head();
     }
     if (!mapped) return;
     k_.bind(b, kv * s_->group(), first_slot);
@@ -56,55 +60,140 @@ class BackwardTask {
   }
 
  private:
-  void run_block(int q) {
+  /// What is known of a block of queries from its first tile to its last.
+  struct Held {
+    std::vector<T> rows;     // row numbers [kRowNumbers][kLanes]
+    std::vector<T> dlanes;   // gradient of the features [F][kLanes]
+    std::uint64_t seen = 0;  // rows that see a key
+  };
+
+  /// All blocks of the bound head: one after the other where one super-block holds all keys, else once a super-block.
+  void run_head() {
+    const int keys = s_->num_keys, tile = p_->tile_queries, blocks = (s_->num_queries + tile - 1) / tile;
+    const int supers = (keys + super_keys_ - 1) / super_keys_;
+    const Normalizer<T>& normalizer = *p_->normalizer.stage;
+    if (supers <= 1) {
+      if (held_.empty()) held_.resize(1);
+      for (int q = 0; q < s_->num_queries; q += tile) {
+        open(q, held_[0]);
+        begin();
+        if (normalizer.sweeps()) walk({0, keys}, true);
+        begin_backward();
+        walk({0, keys}, false);
+        close();
+      }
+      return;
+    }
+    if (held_.size() < std::size_t(blocks)) held_.resize(std::size_t(blocks));
+    const bool back = normalizer.walk() == Walk::last_key_first;
+    bool begun = false;
+    for (const bool sweep : {true, false}) {
+      if (sweep && !normalizer.sweeps()) continue;
+      for (int n = 0; n < supers; ++n) {
+        const int first = (back ? supers - 1 - n : n) * super_keys_;
+        const Range range{first, std::min(keys, first + super_keys_)};
+        for (int q = 0; q < s_->num_queries; q += tile) {
+          const bool starts = n == 0, ends = n + 1 == supers && !sweep;
+          const Range seen = k_.visible_keys(block_at(q), range);
+          if (!starts && !ends && seen.end <= seen.begin) continue;
+          open(q, held_[std::size_t(q / tile)]);
+          if (starts && !begun) begin();
+          if (starts && !sweep) begin_backward();
+          walk(range, sweep);
+          if (ends) close();
+        }
+        begun = true;
+      }
+    }
+  }
+
+  Area block_at(int q) const {
     Area block = k_.head;
     block.query = q;
-    block.queries = n_ = std::min(p_->tile_queries, s_->num_queries - q);
-    const std::size_t row = (std::size_t(block.batch) * s_->num_heads + block.head) * s_->num_queries + q;
-    k_.map_queries(block, queries_);
-    dout_ = in_->dout.matrix(block.batch, block.head, q, n_, s_->value_dim);
-    const Matrix<const T> out = in_->out.matrix(block.batch, block.head, q, n_, s_->value_dim);
+    block.queries = std::min(p_->tile_queries, s_->num_queries - q);
+    return block;
+  }
+  std::ptrdiff_t first_row() const {
+    return (std::ptrdiff_t(block_.batch) * s_->num_heads + block_.head) * s_->num_queries + block_.query;
+  }
+
+  /// Takes up the block of queries from q on.
+  void open(int q, Held& held) {
+    block_ = block_at(q);
+    n_ = block_.queries;
+    h_ = &held;
+    k_.map_queries(block_, queries_);
+    dout_ = in_->dout.matrix(block_.batch, block_.head, q, n_, s_->value_dim);
     dout_lanes_.resize(std::size_t(s_->value_dim) * kLanes);
     transpose_rows(dout_, dout_lanes_.data(), kLanes);
-    dlanes_.assign(queries_.lanes.size(), T(0));
     find_bad_queries();
+    held.rows.resize(Task<T>::kRowNumbers * kLanes);
+    r_ = Task<T>::row_numbers(held.rows.data(), n_, false);
+    if (in_->dentropy) {
+      r_.entropy = held.rows.data() + 8 * kLanes;
+      r_.dentropy = held.rows.data() + 9 * kLanes;
+    }
+  }
 
-    // Row numbers. A row that sees no key keeps 0 everywhere, and so do its gradients.
-    Rows<T> r = k_.row_numbers(n_, false);
-    T *entropy = k_.row_entropies(), *dentropy = k_.row_dentropies();
+  /// Before the block's first tile. A row that sees no key keeps 0 everywhere, and so do its gradients.
+  void begin() {
+    h_->rows.assign(Task<T>::kRowNumbers * kLanes, T(0));
+    h_->dlanes.assign(queries_.lanes.size(), T(0));
+    h_->seen = 0;
+    const std::ptrdiff_t row = first_row();
+    const Matrix<const T> out = in_->out.matrix(block_.batch, block_.head, block_.query, n_, s_->value_dim);
+    T dot[kLanes];  // dout . out
+    dot_rows(dout_, out, dot);
+    T *entropy = &h_->rows[8 * kLanes], *dentropy = &h_->rows[9 * kLanes];
     for (int i = 0; i < n_; ++i) {
       if (in_->lse[row + i] == kHidden<T>) continue;
-      r.stat[i] = in_->lse[row + i];
-      r.delta[i] = dot_row(dout_[i], out[i], s_->value_dim);
+      r_.stat[i] = in_->lse[row + i];
+      r_.delta[i] = dot[i];
       // lse is an output too: d lse / d logit = p, the same shape as -delta's.
-      if (in_->dlse) r.delta[i] -= in_->dlse[row + i];
+      if (in_->dlse) r_.delta[i] -= in_->dlse[row + i];
       if (in_->dentropy) {
         entropy[i] = in_->entropy[row + i];
         dentropy[i] = in_->dentropy[row + i];
       }
     }
-    if (in_->dentropy) {
-      r.entropy = entropy;
-      r.dentropy = dentropy;
-    }
-    std::uint64_t seen = 0;
-    auto pass = [&](bool sweep) {
-      k_.each_tile(block, [&](const Area& a, bool partial) {
-        k_.see(a, partial, seen, used_keys_.data());
-        tile(a, partial ? k_.bits.data() : nullptr, r, sweep);
-      });
-    };
-    if (p_->normalizer.stage->sweeps()) pass(true);
+  }
+  void begin_backward() {
     auto call = k_.normalizer_call();
-    p_->normalizer.stage->begin_backward(r, call);
-    pass(false);
+    p_->normalizer.stage->begin_backward(r_, call);
+  }
 
+  void walk(Range keys, bool sweep) {
+    k_.each_tile(block_, keys, [&](const Area& a, bool partial, const auto& walked) {
+      fetch(keys, walked);
+      k_.see(a, partial, h_->seen, used_keys_.data());
+      tile(a, partial ? k_.bits.data() : nullptr, r_, sweep);
+    });
+  }
+
+  /// During this tile's products: what later tiles read and write of large biases, and shares of the next block.
+  void fetch(Range keys, const typename Task<T>::Walked& walked) {
+    k_.ahead.clear();
+    const int q = block_.query + p_->tile_queries;
+    const Area next = q < s_->num_queries ? block_at(q) : Area{};
+    k_.fetch_pairs(block_, next, keys, walked);
+    const auto share = [&](const auto& rows, int width) {
+      if (next.queries > 0) k_.fetch_share(rows.matrix(block_.batch, block_.head, q, next.queries, width), walked);
+    };
+    share(p_->query, s_->query_dim);
+    share(in_->dout, s_->value_dim);
+    share(in_->out, s_->value_dim);
+    k_.ahead.spread((4 * p_->tile_keys + queries_.out.cols) / kFetchRows);  // five products
+  }
+
+  /// After the block's last tile.
+  void close() {
     const Matrix<T> dfeatures = Task<T>::room(dquery_rows_, n_, queries_.out.cols);
-    transpose_lanes(dlanes_.data(), kLanes, dfeatures);
-    const Matrix<T> dquery = wanted(result_->query, block.batch, block.head, n_, s_->query_dim, dquery_memory_, q);
+    transpose_lanes(h_->dlanes.data(), kLanes, dfeatures);
+    const Matrix<T> dquery =
+        wanted(result_->query, block_.batch, block_.head, n_, s_->query_dim, dquery_memory_, block_.query);
     used_queries_.resize(std::size_t(n_));
-    for (int i = 0; i < n_; ++i) used_queries_[std::size_t(i)] = char(seen >> i & 1);
-    map_backward(Side::query, queries_.in, queries_.mid, queries_.mid_mapped, queries_.out_mapped, dfeatures, block,
+    for (int i = 0; i < n_; ++i) used_queries_[std::size_t(i)] = char(h_->seen >> i & 1);
+    map_backward(Side::query, queries_.in, queries_.mid, queries_.mid_mapped, queries_.out_mapped, dfeatures, block_,
                  dquery, used_queries_);
   }
 
@@ -116,7 +205,7 @@ class BackwardTask {
     // dprobs = value dout^T
     const Matrix<const T> v = values_.part(a.key, a.keys);
     product(a.keys, a.queries, s_->value_dim, v.data, v.stride, 1, static_cast<const T*>(dout_lanes_.data()), kLanes,
-            dp.data, kLanes);
+            dp.data, kLanes, &k_.ahead);
     if (bits) {
       hide_tile(x, bits);
       clear_tile(dp, bits);
@@ -150,7 +239,7 @@ class BackwardTask {
     const bool clean = !bits || !bad_queries_;
     const Matrix<const T>& d = clean ? dout_ : clean_dout_;
     add_product(a.keys, s_->value_dim, a.queries, static_cast<const T*>(probs.data), kLanes, 1, d.data, d.stride,
-                dvalue_[a.key], dvalue_.stride);
+                dvalue_[a.key], dvalue_.stride, &k_.ahead);
     for (int j = 0; !clean && j < a.keys; ++j) {
       for (int i = 0; i < a.queries; ++i) {
         if (!(bits[j] & bad_queries_ & std::uint64_t(1) << i)) continue;
@@ -166,7 +255,7 @@ class BackwardTask {
     const Area& a = dx.area;
     const Matrix<const T> keys = key_rows_.part(a.key, a.keys);
     auto call = k_.score_call();
-    const DFeatures<T> df{{dlanes_.data(), queries_.out.cols, a.queries, kLanes}, dkey_rows_.part(a.key, a.keys)};
+    const DFeatures<T> df{{h_->dlanes.data(), queries_.out.cols, a.queries, kLanes}, dkey_rows_.part(a.key, a.keys)};
     const bool keys_clean = !bits || all_finite(keys);
     if (keys_clean && (!bits || !bad_queries_)) {
       p_->score.stage->backward(features(a, queries_.lanes.data(), queries_.out, keys), dx, df, call);
@@ -183,7 +272,7 @@ class BackwardTask {
           const int width = queries_.out.cols;
           p_->score.stage->backward(
               {{queries_.lanes.data() + i, width, 1, kLanes}, queries_.out.part(i, 1), keys.part(j, 1)},
-              {&dx[j][i], kLanes, pair}, {{dlanes_.data() + i, width, 1, kLanes}, df.key.part(j, 1)}, call);
+              {&dx[j][i], kLanes, pair}, {{h_->dlanes.data() + i, width, 1, kLanes}, df.key.part(j, 1)}, call);
         }
         dx[j][i] = T(0);
       }
@@ -265,11 +354,15 @@ class BackwardTask {
   typename Task<T>::QueryRows queries_;
   Matrix<const T> key_rows_, values_, dout_, clean_rows_, clean_dout_;
   Matrix<T> dkey_rows_, dvalue_;
-  std::vector<T> dkey_memory_, dquery_memory_, dmid_memory_, dfeature_memory_, dquery_rows_, dlanes_, dout_lanes_,
+  std::vector<T> dkey_memory_, dquery_memory_, dmid_memory_, dfeature_memory_, dquery_rows_, dout_lanes_,
       clean_row_memory_, clean_dout_memory_, clean_lanes_, clean_key_memory_;
   std::vector<char> used_keys_, used_queries_, bad_keys_;
   std::uint64_t bad_queries_ = 0;
-  int n_ = 0;
+  std::vector<Held> held_;  // one block's, or those of all blocks of a head where there are several super-blocks
+  Held* h_ = nullptr;
+  Area block_;
+  Rows<T> r_;
+  int n_ = 0, super_keys_ = 0;
 };
 
 /// Tasks whose heads share an in-place gradient run one after the other, in order; chains run side by side.

@@ -24,12 +24,18 @@ class ForwardBlock {
     out_.resize(std::size_t(problem.shape.value_dim) * kLanes);
   }
 
-  void run(const KeyRows<T>& keys, int b, int h, int query) {
+  /// The block of queries from `query` on, of head h.
+  Area block_of(int b, int h, int query) const {
     const AttendShape& s = p_->shape;
-    k_.bind(b, h, nullptr);
-    Area block = k_.head;
-    block.query = query;
-    block.queries = std::min(p_->tile_queries, s.num_queries - query);
+    const int n = std::min(p_->tile_queries, s.num_queries - query);
+    return {&s, b, h, h / s.group(), query, n, 0, 0, p_->offset[std::size_t(b)]};
+  }
+
+  /// next: the block that this thread will likely run after this one; no queries if there is none.
+  void run(const KeyRows<T>& keys, const Area& block, const Area& next) {
+    const AttendShape& s = p_->shape;
+    const int b = block.batch;
+    k_.bind(b, block.head, nullptr);
     n_ = block.queries;
     values_ = p_->value.matrix(b, block.kv_head, 0, s.num_keys, s.value_dim);
     k_.map_queries(block, queries_);
@@ -44,7 +50,8 @@ class ForwardBlock {
     strip_bits_.clear();
     strip_tiles_.clear();
 
-    k_.each_tile(block, [&](Area a, bool partial) {
+    k_.each_tile(block, {0, s.num_keys}, [&](Area a, bool partial, const auto& walked) {
+      fetch(block, next, walked);
       if (whole) strip_.resize(strip_.size() + std::size_t(a.keys) * kLanes);
       Tile<T> x{whole ? &strip_[strip_.size() - std::size_t(a.keys) * kLanes] : k_.x.data(), kLanes, a};
       const std::uint64_t* bits = partial ? k_.bits.data() : nullptr;
@@ -80,6 +87,20 @@ class ForwardBlock {
   }
 
  private:
+  /// During this tile's products: what later tiles read of large biases, and shares of the next block's queries and of
+  /// the rows that this block will write.
+  void fetch(const Area& block, const Area& next, const typename Task<T>::Walked& walked) {
+    k_.ahead.clear();
+    k_.fetch_pairs(block, next, {0, p_->shape.num_keys}, walked);
+    if (next.queries > 0) {
+      k_.fetch_share(p_->query.matrix(next.batch, next.head, next.query, next.queries, p_->shape.query_dim), walked);
+    }
+    if (result_->out.data) {
+      k_.fetch_share(result_->out.matrix(block.batch, block.head, block.query, n_, p_->shape.value_dim), walked);
+    }
+    k_.ahead.spread((p_->tile_keys + p_->shape.value_dim) / kFetchRows);
+  }
+
   // out^T [Dv][queries] = factor * out^T + value^T weights, the first tile without the out it would find. Hidden
   // weights are 0, but 0 * NaN is NaN: in a partial tile, rows of values that are not finite enter the product as
   // zeros, which changes no bit for the queries that do not see them, and are then added for the queries that do.
@@ -93,9 +114,9 @@ class ForwardBlock {
     const Matrix<const T> v = clean ? values : without_bad_rows(values, clean_values_, bad_);
     const T* w = weights.data;
     if (empty_)
-      product(dv, n_, a.keys, v.data, 1, v.stride, w, weights.stride, out_.data(), kLanes);
+      product(dv, n_, a.keys, v.data, 1, v.stride, w, weights.stride, out_.data(), kLanes, &k_.ahead);
     else
-      rescale_product(dv, n_, a.keys, v.data, 1, v.stride, w, weights.stride, out_.data(), kLanes, factor);
+      rescale_product(dv, n_, a.keys, v.data, 1, v.stride, w, weights.stride, out_.data(), kLanes, factor, &k_.ahead);
     empty_ = false;
     for (int j = 0; !clean && j < a.keys; ++j) {
       if (!bad_[std::size_t(j)]) continue;
@@ -200,13 +221,16 @@ void forward(const Problem<T>& p, const ForwardResult<T>& result) {
   const int blocks = (s.num_queries + p.tile_queries - 1) / p.tile_queries;
   // Blocks of one head lie side by side, so that threads share the keys in cache; the last block first, which is the
   // longest under a causal mask.
-  parallel_for(std::int64_t(s.batch_size) * s.num_heads * blocks, [&](std::int64_t t) {
+  const std::int64_t tasks = std::int64_t(s.batch_size) * s.num_heads * blocks, threads = num_threads();
+  parallel_for(tasks, [&](std::int64_t t) {
     const kernels::FlushDenormals here;
-    const int block = blocks - 1 - int(t % blocks), h = int(t / blocks % s.num_heads),
-              b = int(t / blocks / s.num_heads);
     thread_local ForwardBlock<T> task;
     task.reset(p, result);
-    task.run(keys, b, h, block * p.tile_queries);
+    const auto block = [&](std::int64_t i) {
+      return task.block_of(int(i / blocks / s.num_heads), int(i / blocks % s.num_heads),
+                           (blocks - 1 - int(i % blocks)) * p.tile_queries);
+    };
+    task.run(keys, block(t), t + threads < tasks ? block(t + threads) : Area{});
   });
 }
 

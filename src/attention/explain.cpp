@@ -88,12 +88,17 @@ Explanation explain_tiles(const AttendShape& s, DType dtype, const AttendOptions
                      backward_tile = std::int64_t(e.backward_tile_keys) * kLanes;
   const bool whole = p.normalizer.stage->walk() == Walk::whole_rows;
   const std::int64_t block = std::int64_t(kLanes) * (2 * query_width + s.value_dim + 10);
+  // What blocks of queries keep from one super-block of keys to the next.
+  const std::int64_t held = s.num_keys > engine::super_keys<float>(key_width, s)
+                                ? std::int64_t(s.num_queries + kLanes) * (query_width + 10)
+                                : 0;
   e.forward_bytes +=
       element * (mapped * key_rows + threads * (tile + block + (whole ? std::int64_t(s.num_keys) * kLanes : 0)));
   e.backward_bytes +=
       element *
       (mapped * key_rows + p.slot_size() * s.batch_size * s.num_heads +
-       threads * (backward_tile * (2 + saved) + 3 * block + (mapped ? std::int64_t(s.num_keys) * key_width : 0)));
+       threads *
+           (backward_tile * (2 + saved) + 3 * block + held + (mapped ? std::int64_t(s.num_keys) * key_width : 0)));
   return e;
 }
 

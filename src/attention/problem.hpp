@@ -1,10 +1,12 @@
 // One call in the engine's own terms: typed memory, bound stages, a tile plan. What attend.cpp builds from views and
 // what the tile loops run on; templates over the scalar, instantiated for float, double and Dual<double>.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
 #include "attune/attention/any_stage.hpp"
+#include "kernels/tile_plan.hpp"
 
 namespace attune::engine {
 
@@ -24,6 +26,10 @@ struct BoundArray {
   ParameterSpec spec;
   const T* value = nullptr;
   T* grad = nullptr;
+  /// A number for every pair, [Tq, Tk]: read from memory tile by tile.
+  bool per_pair(const AttendShape& s) const {
+    return spec.in_place && spec.size() == std::ptrdiff_t(s.num_queries) * s.num_keys;
+  }
   std::ptrdiff_t at(const Area& a) const {
     const AttendShape& s = *a.shape;
     std::ptrdiff_t copy = 0;
@@ -56,6 +62,15 @@ struct Bound {
 /// Keys of a backward tile at most: two tiles are at work there, logits and their gradients, and both fit into the
 /// first-level cache.
 constexpr int kBackwardTileKeys = 64;
+
+/// Keys of a backward super-block: the plain path's, for features of this width. Scalars without kernels take all.
+template <class T>
+int super_keys(int width, const AttendShape& s) {
+  if constexpr (detail::kHasKernel<T>)
+    return kernels::backward_plan<T>(width, s.value_dim, false).super_keys;
+  else
+    return std::max(1, s.num_keys);
+}
 
 template <class T>
 struct Problem {

@@ -75,12 +75,15 @@ void scale_lanes(T* x, std::ptrdiff_t stride, int rows, int lanes, const T* fact
     }
   }
 }
+/// Rows of a product between two fetches, about: a product of m rows fetches m / kFetchRows times.
+inline constexpr int kFetchRows = 6;
+
 /// c[m][n] = factor[n] * c[m][n] + sum_k a[m * am + k * ak] * b[k * bk + n]; factor has kLanes numbers.
 template <class T>
 void rescale_product(int m, int n, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b,
-                     std::ptrdiff_t bk, T* c, std::ptrdiff_t cm, const T* factor) {
+                     std::ptrdiff_t bk, T* c, std::ptrdiff_t cm, const T* factor, kernels::Upcoming* ahead) {
   if constexpr (kHasKernel<T>) {
-    kernels::rescale_product(m, n, k, a, am, ak, b, bk, c, cm, factor);
+    kernels::rescale_product(m, n, k, a, am, ak, b, bk, c, cm, factor, ahead);
   } else {
     scale_lanes(c, cm, m, n, factor);
     add_product(m, n, k, a, am, ak, b, bk, c, cm);
@@ -114,18 +117,17 @@ Matrix<const T> without_bad_rows(Matrix<const T> m, std::vector<T>& memory, std:
   }
   return {memory.data(), m.rows, m.cols, m.cols};
 }
-/// a . b over n numbers, in one fixed order.
+/// out[r] = a[r] . b[r], each in one fixed order.
 template <class T>
-T dot_row(const T* a, const T* b, int n) {
-  constexpr int kSums = 16;
-  T lane[kSums] = {}, sum = T(0);
-  int i = 0;
-  for (; i + kSums <= n; i += kSums) {
-    for (int l = 0; l < kSums; ++l) lane[l] += a[i + l] * b[i + l];
+void dot_rows(Matrix<const T> a, Matrix<const T> b, T* out) {
+  if constexpr (kHasKernel<T>) {
+    kernels::dot_rows(a.data, a.stride, b.data, b.stride, a.rows, a.cols, out);
+  } else {
+    for (int r = 0; r < a.rows; ++r) {
+      out[r] = T(0);
+      for (int c = 0; c < a.cols; ++c) out[r] += a[r][c] * b[r][c];
+    }
   }
-  for (int l = 0; i < n; ++i, ++l) lane[l] += a[i] * b[i];
-  for (T s : lane) sum += s;
-  return sum;
 }
 /// Dropped weights become 0, kept ones are scaled up.
 template <class T>

@@ -12,12 +12,18 @@ namespace attune::detail {
 
 #define ATTUNE_TILE_KERNELS(T)                                                                                       \
   void add_product(int m, int n, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b,                \
-                   std::ptrdiff_t bk, T* c, std::ptrdiff_t cm) {                                                     \
-    kernels::add_product(m, n, k, a, am, ak, b, bk, c, cm);                                                          \
+                   std::ptrdiff_t bk, T* c, std::ptrdiff_t cm, kernels::Upcoming* ahead) {                           \
+    kernels::add_product(m, n, k, a, am, ak, b, bk, c, cm, ahead);                                                   \
   }                                                                                                                  \
   void product(int m, int n, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b, std::ptrdiff_t bk, \
-               T* c, std::ptrdiff_t cm) {                                                                            \
-    kernels::product(m, n, k, a, am, ak, b, bk, c, cm);                                                              \
+               T* c, std::ptrdiff_t cm, kernels::Upcoming* ahead) {                                                  \
+    kernels::product(m, n, k, a, am, ak, b, bk, c, cm, ahead);                                                       \
+  }                                                                                                                  \
+  void scaled_rows(Matrix<const T> x, T scale, Matrix<T> y) {                                                        \
+    kernels::scaled_rows(x.data, x.stride, x.rows, x.cols, scale, y.data, y.stride);                                 \
+  }                                                                                                                  \
+  void add_scaled_rows(Matrix<const T> x, T scale, Matrix<T> y) {                                                    \
+    kernels::add_scaled_rows(x.data, x.stride, x.rows, x.cols, scale, y.data, y.stride);                             \
   }                                                                                                                  \
   void softmax_forward(const Tile<T>& x, T* maximum, T* sum, T* factor) {                                            \
     kernels::softmax_forward(x.data, x.stride, x.area.keys, x.area.queries, maximum, sum, factor);                   \
@@ -33,10 +39,10 @@ namespace attune::detail {
     kernels::multiply_tile(x.data, y.data, x.stride, x.area.keys, x.area.queries);                                   \
   }                                                                                                                  \
   void add_transposed(const T* rows, std::ptrdiff_t stride, const Tile<T>& x) {                                      \
-    kernels::add_transpose(rows, stride, x.area.queries, x.area.keys, x.data, x.stride, T(1));                       \
+    kernels::add_from_rows(rows, stride, x.area.queries, x.area.keys, x.data, x.stride);                             \
   }                                                                                                                  \
   void add_transposed(const Tile<T>& x, T* rows, std::ptrdiff_t stride) {                                            \
-    kernels::add_transpose(x.data, x.stride, x.area.keys, x.area.queries, rows, stride, T(1));                       \
+    kernels::add_to_rows(x.data, x.stride, x.area.keys, x.area.queries, rows, stride);                               \
   }
 ATTUNE_TILE_KERNELS(float)
 ATTUNE_TILE_KERNELS(double)

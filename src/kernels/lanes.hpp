@@ -13,11 +13,16 @@ void transpose(const float* src, std::ptrdiff_t src_stride, int rows, int cols, 
 void transpose(const double* src, std::ptrdiff_t src_stride, int rows, int cols, double* dst, std::ptrdiff_t dst_stride,
                double scale);
 
-/// dst[c][r] += scale * src[r][c]: gradients of queries back into their rows.
-void add_transpose(const float* src, std::ptrdiff_t src_stride, int rows, int cols, float* dst,
-                   std::ptrdiff_t dst_stride, float scale);
-void add_transpose(const double* src, std::ptrdiff_t src_stride, int rows, int cols, double* dst,
-                   std::ptrdiff_t dst_stride, double scale);
+/// tile[j][i] += rows[i][j] for i < queries, j < keys: a number for every pair, as it lies in memory, into a tile.
+void add_from_rows(const float* rows, std::ptrdiff_t row_stride, int queries, int keys, float* tile,
+                   std::ptrdiff_t tile_stride);
+void add_from_rows(const double* rows, std::ptrdiff_t row_stride, int queries, int keys, double* tile,
+                   std::ptrdiff_t tile_stride);
+/// rows[i][j] += tile[j][i], the way back.
+void add_to_rows(const float* tile, std::ptrdiff_t tile_stride, int keys, int queries, float* rows,
+                 std::ptrdiff_t row_stride);
+void add_to_rows(const double* tile, std::ptrdiff_t tile_stride, int keys, int queries, double* rows,
+                 std::ptrdiff_t row_stride);
 
 /// x[j][i] = value where bit i of bits[j] is 0, by selection: a NaN that is hidden is gone. queries <= 64.
 /// With value -inf this hides logits; with 0 it clears weights.
@@ -31,15 +36,17 @@ void hide(double* x, std::ptrdiff_t stride, int queries, int keys, const std::ui
 void scale_lanes(float* x, std::ptrdiff_t stride, int rows, int queries, const float* factor);
 void scale_lanes(double* x, std::ptrdiff_t stride, int rows, int queries, const double* factor);
 
+/// y[r][i] = scale * x[r][i] for r < rows, i < cols.
+void scaled_rows(const float* x, std::ptrdiff_t x_stride, int rows, int cols, float scale, float* y,
+                 std::ptrdiff_t y_stride);
+void scaled_rows(const double* x, std::ptrdiff_t x_stride, int rows, int cols, double scale, double* y,
+                 std::ptrdiff_t y_stride);
+
 /// y[r][i] += scale * x[r][i] for r < rows, i < cols.
 void add_scaled_rows(const float* x, std::ptrdiff_t x_stride, int rows, int cols, float scale, float* y,
                      std::ptrdiff_t y_stride);
 void add_scaled_rows(const double* x, std::ptrdiff_t x_stride, int rows, int cols, double scale, double* y,
                      std::ptrdiff_t y_stride);
-
-/// top[i] = max(top[i], x[r][i] over r < rows). What a NaN does to it is not defined: hide first.
-void row_max_lanes(const float* x, std::ptrdiff_t stride, int rows, int queries, float* top);
-void row_max_lanes(const double* x, std::ptrdiff_t stride, int rows, int queries, double* top);
 
 /// True if no element is NaN or infinite.
 bool all_finite(const float* x, int rows, int cols, std::ptrdiff_t stride);

@@ -14,6 +14,7 @@
 #define ATTUNE_KERNELS_PRODUCT_INL_H_
 #endif
 
+#include "kernels/upcoming.hpp"
 #include "kernels/vector-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -26,46 +27,6 @@ enum class Into {
   begin,      // c = start[n] + ab: a bias, read once per block
   rescale,    // c = c * factor[n] + ab: the online softmax's correction, fused into the load of the accumulator
   weights     // c = 2^(start[n] + ab), and sum[n] += c[m][n] over all m
-};
-
-/// Rows that will be needed soon: fetched into the second-level cache between the blocks of products, some at a time,
-/// so that the memory works while the multipliers do. At a width of 32 and 128 keys, waiting took 15 % of the forward.
-class Upcoming {
- public:
-  template <class T>
-  void add(const T* first, std::ptrdiff_t stride, int rows, int cols) {
-    if (!first || rows <= 0) return;
-    const std::ptrdiff_t step = stride * std::ptrdiff_t(sizeof(T));
-    int lines = (cols * int(sizeof(T)) + 63) / 64;
-    if (step == lines * 64) lines *= rows, rows = 1;  // rows that lie end to end
-    areas_[count_++] = {reinterpret_cast<const char*>(first), step - lines * 64, rows, lines, lines};
-    lines_ += rows * lines;
-  }
-  /// All of it within so many blocks.
-  void spread(int blocks) { pace_ = blocks > 0 ? (lines_ + blocks - 1) / blocks : lines_; }
-  HWY_INLINE void fetch() {
-    for (int n = pace_; n > 0 && at_ < count_;) {
-      Area& a = areas_[at_];
-      const int take = n < a.left ? n : a.left;
-      for (int i = 0; i < take; ++i) __builtin_prefetch(a.place + i * 64, 0, 2);
-      a.place += take * 64;
-      a.left -= take;
-      n -= take;
-      if (a.left > 0) break;
-      a.place += a.skip;
-      a.left = a.lines;
-      if (--a.rows == 0) ++at_;
-    }
-  }
-
- private:
-  struct Area {
-    const char* place;
-    std::ptrdiff_t skip;    // bytes from the end of a row to the next
-    int rows, lines, left;  // lines of 64 bytes: of a row, and not fetched of this one
-  };
-  Area areas_[8];
-  int count_ = 0, at_ = 0, lines_ = 0, pace_ = 1;
 };
 
 /// Registers that one block may fill with sums.

@@ -69,6 +69,17 @@ TYPED_TEST(StageTiles, SoftmaxOfTwoTilesIsTheSoftmaxOfBoth) {
   }
 }
 
+TYPED_TEST(StageTiles, SoftmaxOfTheLowestNumbers) {
+  // What a bias of the lowest number makes of logits: all alike. And one that is merely low beside them.
+  using T = TypeParam;
+  const T low = std::numeric_limits<T>::lowest();
+  std::vector<T> x{low, low, low, -1, low, low}, maximum(2, T(0)), sum(2, T(0)), factor(2, T(0));
+  softmax_forward(x.data(), 2, 3, 2, maximum.data(), sum.data(), factor.data());
+  EXPECT_EQ(x, (std::vector<T>{1, 0, 1, 1, 1, 0}));
+  EXPECT_EQ(sum, (std::vector<T>{3, 1}));
+  EXPECT_EQ(maximum, (std::vector<T>{low, -1}));
+}
+
 TYPED_TEST(StageTiles, SoftmaxBackwardIsTheFormula) {
   using T = TypeParam;
   for (const auto [keys, queries] : kExtents) {

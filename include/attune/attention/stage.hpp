@@ -60,6 +60,7 @@ template <class T>
 struct Call {
   std::span<const Parameter<T>> parameter;  // in the order of parameters()
   std::vector<T>* memory = nullptr;
+  kernels::Upcoming* ahead = nullptr;  // of the driver: what product() and add_product() may fetch meanwhile
   /// n numbers of the driver's memory, not initialised, until the call returns.
   T* scratch(std::size_t n) {
     if (memory->size() < n) memory->resize(n);

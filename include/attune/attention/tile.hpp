@@ -10,6 +10,10 @@
 
 namespace attune {
 
+namespace kernels {
+class Upcoming;  // rows of memory that the library fetches while products run
+}
+
 /// Most queries in a tile.
 inline constexpr int kLanes = 64;
 
@@ -113,9 +117,11 @@ T sum_lanes(const T* x, int n) {
 namespace detail {
 // The library's kernels on tiles, for the instruction set of this machine: src/attention/tile_kernels.cpp.
 void add_product(int m, int n, int k, const float* a, std::ptrdiff_t am, std::ptrdiff_t ak, const float* b,
-                 std::ptrdiff_t bk, float* c, std::ptrdiff_t cm);
+                 std::ptrdiff_t bk, float* c, std::ptrdiff_t cm, kernels::Upcoming* ahead);
 void product(int m, int n, int k, const float* a, std::ptrdiff_t am, std::ptrdiff_t ak, const float* b,
-             std::ptrdiff_t bk, float* c, std::ptrdiff_t cm);
+             std::ptrdiff_t bk, float* c, std::ptrdiff_t cm, kernels::Upcoming* ahead);
+void scaled_rows(Matrix<const float> x, float scale, Matrix<float> y);
+void add_scaled_rows(Matrix<const float> x, float scale, Matrix<float> y);
 void softmax_forward(const Tile<float>& x, float* maximum, float* sum, float* factor);
 void softmax_backward(const Tile<float>& x, const Tile<float>& dp, const float* lse, const float* delta);
 void subtract_distance(const Tile<float>& x, float slope);
@@ -126,9 +132,11 @@ void soft_cap(const Tile<float>& x, float cap, const Tile<float>* slope);
 void sigmoid_forward(const Tile<float>& x, float bias);
 void sigmoid_backward(const Tile<float>& x, const Tile<float>& dp, float bias);
 void add_product(int m, int n, int k, const double* a, std::ptrdiff_t am, std::ptrdiff_t ak, const double* b,
-                 std::ptrdiff_t bk, double* c, std::ptrdiff_t cm);
+                 std::ptrdiff_t bk, double* c, std::ptrdiff_t cm, kernels::Upcoming* ahead);
 void product(int m, int n, int k, const double* a, std::ptrdiff_t am, std::ptrdiff_t ak, const double* b,
-             std::ptrdiff_t bk, double* c, std::ptrdiff_t cm);
+             std::ptrdiff_t bk, double* c, std::ptrdiff_t cm, kernels::Upcoming* ahead);
+void scaled_rows(Matrix<const double> x, double scale, Matrix<double> y);
+void add_scaled_rows(Matrix<const double> x, double scale, Matrix<double> y);
 void softmax_forward(const Tile<double>& x, double* maximum, double* sum, double* factor);
 void softmax_backward(const Tile<double>& x, const Tile<double>& dp, const double* lse, const double* delta);
 void subtract_distance(const Tile<double>& x, double slope);
@@ -151,12 +159,13 @@ void multiply(const Tile<T>& x, const Tile<T>& y) {
 }
 
 /// c[m][n] += sum_k a[m * am + k * ak] * b[k * bk + n], c's rows cm apart. Rows of b and c are contiguous.
-/// The one product that every score needs; on float and double it runs in the library's SIMD kernel.
+/// The one product that every score needs; on float and double it runs in the library's SIMD kernel. A stage may pass
+/// on Call::ahead, rows that the driver wants fetched meanwhile.
 template <class T>
 void add_product(int m, int n, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b, std::ptrdiff_t bk,
-                 T* c, std::ptrdiff_t cm) {
+                 T* c, std::ptrdiff_t cm, [[maybe_unused]] kernels::Upcoming* ahead = nullptr) {
   if constexpr (detail::kHasKernel<T>) {
-    detail::add_product(m, n, k, a, am, ak, b, bk, c, cm);
+    detail::add_product(m, n, k, a, am, ak, b, bk, c, cm, ahead);
   } else {
     for (int i = 0; i < m; ++i) {
       for (int e = 0; e < k; ++e) {
@@ -169,9 +178,9 @@ void add_product(int m, int n, int k, const T* a, std::ptrdiff_t am, std::ptrdif
 /// The same with =: what c held is not read.
 template <class T>
 void product(int m, int n, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b, std::ptrdiff_t bk, T* c,
-             std::ptrdiff_t cm) {
+             std::ptrdiff_t cm, [[maybe_unused]] kernels::Upcoming* ahead = nullptr) {
   if constexpr (detail::kHasKernel<T>) {
-    detail::product(m, n, k, a, am, ak, b, bk, c, cm);
+    detail::product(m, n, k, a, am, ak, b, bk, c, cm, ahead);
   } else {
     for (int i = 0; i < m; ++i) {
       for (int j = 0; j < n; ++j) c[i * cm + j] = T(0);

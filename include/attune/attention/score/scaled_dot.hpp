@@ -11,17 +11,19 @@ namespace attune {
 namespace detail {
 /// logits = query features . key features, for every score that ends in a dot product.
 template <class T>
-void dot_logits(const Features<T>& f, Tile<T>& x) {
+void dot_logits(const Features<T>& f, Tile<T>& x, Call<T>& call) {
   product(x.area.keys, x.area.queries, f.query.rows, f.key.data, f.key.stride, 1, f.query.data, f.query.stride, x.data,
-          x.stride);
+          x.stride, call.ahead);
 }
 /// dquery += key^T dx, dkey += dx query.
 template <class T>
-void dot_backward(const Features<T>& f, const Tile<T>& dx, const DFeatures<T>& d) {
+void dot_backward(const Features<T>& f, const Tile<T>& dx, const DFeatures<T>& d, Call<T>& call) {
   const int queries = dx.area.queries, keys = dx.area.keys, width = f.query.rows;
   const T* g = dx.data;
-  add_product(width, queries, keys, f.key.data, 1, f.key.stride, g, dx.stride, d.query.data, d.query.stride);
-  add_product(keys, width, queries, g, dx.stride, 1, f.query_rows.data, f.query_rows.stride, d.key.data, d.key.stride);
+  add_product(width, queries, keys, f.key.data, 1, f.key.stride, g, dx.stride, d.query.data, d.query.stride,
+              call.ahead);
+  add_product(keys, width, queries, g, dx.stride, 1, f.query_rows.data, f.query_rows.stride, d.key.data, d.key.stride,
+              call.ahead);
 }
 }  // namespace detail
 
@@ -38,6 +40,7 @@ struct ScaledDot {
   template <class T>
   void map(Side, Matrix<const T> rows, Matrix<T> out, const Area& area, Call<T>&) const {
     const T factor = T(scale_of(*area.shape));
+    if constexpr (detail::kHasKernel<T>) return detail::scaled_rows(rows, factor, out);
     for (int r = 0; r < rows.rows; ++r) {
       for (int d = 0; d < rows.cols; ++d) out[r][d] = factor * rows[r][d];
     }
@@ -45,17 +48,18 @@ struct ScaledDot {
   template <class T>
   void map_backward(Side, Matrix<const T>, Matrix<const T> dout, Matrix<T> drows, const Area& area, Call<T>&) const {
     const T factor = T(scale_of(*area.shape));
+    if constexpr (detail::kHasKernel<T>) return detail::add_scaled_rows(dout, factor, drows);
     for (int r = 0; r < drows.rows; ++r) {
       for (int d = 0; d < drows.cols; ++d) drows[r][d] += factor * dout[r][d];
     }
   }
   template <class T>
-  void logits(const Features<T>& f, Tile<T>& x, Call<T>&) const {
-    detail::dot_logits(f, x);
+  void logits(const Features<T>& f, Tile<T>& x, Call<T>& call) const {
+    detail::dot_logits(f, x, call);
   }
   template <class T>
-  void backward(const Features<T>& f, const Tile<T>& dx, const DFeatures<T>& df, Call<T>&) const {
-    detail::dot_backward(f, dx, df);
+  void backward(const Features<T>& f, const Tile<T>& dx, const DFeatures<T>& df, Call<T>& call) const {
+    detail::dot_backward(f, dx, df, call);
   }
 };
 
