@@ -19,7 +19,10 @@ const GptOptions& checked(const GptOptions& o) {
   if (o.vocab_size < 1) fail("Gpt", "a vocab_size of at least 1", fmt::format("got {}", o.vocab_size));
   if (o.context < 1) fail("Gpt", "a context of at least 1 token", fmt::format("got {}", o.context));
   if (o.learned_positions && o.sinusoidal_positions) fail("Gpt", "one kind of added positions", "got two");
-  if (!(o.init_deviation >= 0)) fail("Gpt", "an init_deviation of at least 0", fmt::format("got {}", o.init_deviation));
+  for (const double deviation : {o.init_deviation, o.embedding_deviation}) {
+    if (!(deviation >= 0 && std::isfinite(deviation)))
+      fail("Gpt", "a finite init_deviation and embedding_deviation of at least 0", fmt::format("got {}", deviation));
+  }
   return o;
 }
 
@@ -66,7 +69,8 @@ Gpt::Gpt(const GptOptions& options)
     : options_(checked(options)),
       embedding_({.num_ids = options_.vocab_size,
                   .dim = options_.model_dim,
-                  .init = {nn::Init::normal, options_.init_deviation}}),
+                  .init = {nn::Init::normal,
+                           options_.embedding_deviation > 0 ? options_.embedding_deviation : options_.init_deviation}}),
       dropout_(options_.dropout),
       layers_(stack(options_)) {
   add_module("embedding", embedding_);

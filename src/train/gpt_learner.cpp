@@ -83,6 +83,7 @@ models::GptOptions gpt_options(const RunConfig& config, std::int64_t vocab_size,
   options.norm_kind = nn::norm_kind_from_name(model.norm_kind);
   options.tied = model.tie_output;
   options.init_deviation = model.init_deviation;
+  options.embedding_deviation = model.embedding_deviation;
   options.learned_positions = options.sinusoidal_positions = false;
   const std::string& position = model.attention.position;
   if (position == Rotary::name)

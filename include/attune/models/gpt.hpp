@@ -31,8 +31,9 @@ struct GptOptions {
   bool learned_positions = true;      // rows of a table are added to the embeddings
   bool sinusoidal_positions = false;  // sines are, instead; with neither nothing is added
   nn::NormKind norm_kind = nn::NormKind::layer;
-  bool bias_terms = true;        // of the projections; the output has none
-  double init_deviation = 0.02;  // standard deviation of all matrices and tables at first
+  bool bias_terms = true;          // of the projections; the output has none
+  double init_deviation = 0.02;    // standard deviation of all matrices and tables at first ...
+  double embedding_deviation = 0;  // ... but of the embedding table this, unless 0
   /// Stages of the attention; every query sees itself and what came before it, `mask` may hide more.
   AnyPosition position;
   AnyScore score = ScaledDot{};

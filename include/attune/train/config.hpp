@@ -60,6 +60,7 @@ struct ModelConfig {
   double attention_dropout = 0;
   std::int64_t context = 256;       // of a language model: tokens that it sees at once
   double init_deviation = 0.02;     // of a gpt: standard deviation of matrices and tables at first
+  double embedding_deviation = 0;   // of its embedding table; 0: init_deviation
   std::string norm = "pre";         // "pre", "post"
   std::string norm_kind = "layer";  // "layer", "rms"
   std::string activation = "relu";  // "relu", "gelu", "silu"
