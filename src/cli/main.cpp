@@ -53,6 +53,7 @@ int run(int argc, char** argv) {
   add_view(program);
   add_info(program);
   add_explain(program);
+  add_schedule(program);
   add_demo(program);
   try {
     program.parse(argc, argv);
