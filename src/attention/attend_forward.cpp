@@ -39,7 +39,9 @@ class ForwardBlock {
     n_ = block.queries;
     values_ = p_->value.matrix(b, block.kv_head, 0, s.num_keys, s.value_dim);
     k_.map_queries(block, queries_);
-    const Matrix<const T> key_rows = keys.out(b, block.kv_head);
+    key_rows_ = keys.out(b, block.kv_head);
+    // More than the second-level cache keeps from one block of queries to the next.
+    far_ = std::int64_t(sizeof(T)) * s.num_keys * (key_rows_.cols + s.value_dim) > cpu_info().l2_bytes * 3 / 4;
     Rows<T> r = k_.row_numbers(n_, result_->statistics != nullptr || result_->entropy != nullptr);
     empty_ = true;
     seen_ = 0;
@@ -55,7 +57,7 @@ class ForwardBlock {
       if (whole) strip_.resize(strip_.size() + std::size_t(a.keys) * kLanes);
       Tile<T> x{whole ? &strip_[strip_.size() - std::size_t(a.keys) * kLanes] : k_.x.data(), kLanes, a};
       const std::uint64_t* bits = partial ? k_.bits.data() : nullptr;
-      k_.score({{queries_.lanes.data(), queries_.out.cols, n_, kLanes}, {}, key_rows.part(a.key, a.keys)}, x);
+      k_.score({{queries_.lanes.data(), queries_.out.cols, n_, kLanes}, {}, key_rows_.part(a.key, a.keys)}, x);
       if (result_->statistics) note_scores(x, bits);
       k_.biases(x);
       if (result_->statistics) note_logits(x, bits);
@@ -92,6 +94,13 @@ class ForwardBlock {
   void fetch(const Area& block, const Area& next, const typename Task<T>::Walked& walked) {
     k_.ahead.clear();
     k_.fetch_pairs(block, next, {0, p_->shape.num_keys}, walked);
+    if (far_) {
+      const Area tile = k_.tile_at(block, {0, p_->shape.num_keys}, walked.index + 1);
+      if (tile.keys > 0) {
+        k_.fetch_rows(key_rows_.part(tile.key, tile.keys));
+        k_.fetch_rows(values_.part(tile.key, tile.keys));
+      }
+    }
     if (next.queries > 0) {
       k_.fetch_share(p_->query.matrix(next.batch, next.head, next.query, next.queries, p_->shape.query_dim), walked);
     }
@@ -197,7 +206,8 @@ class ForwardBlock {
   const ForwardResult<T>* result_ = nullptr;
   Task<T> k_;
   typename Task<T>::QueryRows queries_;
-  Matrix<const T> values_;
+  Matrix<const T> key_rows_, values_;
+  bool far_ = false;    // keys and values of the head are too many to stay near
   std::vector<T> out_;  // [Dv][kLanes]
   std::vector<T> strip_, clean_values_;
   std::vector<char> bad_;

@@ -200,6 +200,8 @@ class Task {
       }
     }
   }
+  /// Fetches all of them.
+  void fetch_rows(Matrix<const T> rows) { ahead.add(rows.data, rows.stride, rows.rows, rows.cols); }
   /// Fetches the share of `rows` that falls to this tile, so that a walk fetches all of them.
   void fetch_share(Matrix<const T> rows, const Walked& w) {
     if (!rows.data) return;
