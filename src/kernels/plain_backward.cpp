@@ -101,7 +101,7 @@ HWY_INLINE void drop_again(const BackwardBlock<T>& b, T* x, int key, int first, 
 
 /// probs and dlogits of keys first .. last-1 of the tile at `key`, for the queries lane .. end-1.
 template <class T>
-HWY_INLINE void weights_and_dlogits(const BackwardBlock<T>& b, int key, int first, int last, int lane, int end,
+HWY_NOINLINE void weights_and_dlogits(const BackwardBlock<T>& b, int key, int first, int last, int lane, int end,
                                     Upcoming* ahead) {
   const PlainBackward<T>& in = b.in;
   const bool drops = b.dropped.threshold < 65536;
@@ -139,7 +139,7 @@ HWY_INLINE void hide(const BackwardBlock<T>& b, int first, int last, int from, i
 /// dV += P dout and dK += dS Q for keys first .. last-1 of the tile, from the queries lane .. end-1. Key j is seen by
 /// the queries stairs.first + j .. stairs.end + j - 1.
 template <class T>
-HWY_INLINE void add_key_gradients(const BackwardBlock<T>& b, int key, int first, int last, int lane, int end,
+HWY_NOINLINE void add_key_gradients(const BackwardBlock<T>& b, int key, int first, int last, int lane, int end,
                                   Stairs stairs, Upcoming* ahead) {
   const PlainBackward<T>& in = b.in;
   const std::ptrdiff_t row = std::ptrdiff_t(first) * b.width + lane;
@@ -157,7 +157,7 @@ HWY_INLINE void add_key_gradients(const BackwardBlock<T>& b, int key, int first,
 /// dQ += dS^T K for queries first .. last-1, from the tile's keys j0 .. j1-1. Query i sees the keys stairs.first + i ..
 /// stairs.end + i - 1.
 template <class T>
-HWY_INLINE void add_query_gradients(const BackwardBlock<T>& b, int key, int j0, int j1, int first, int last,
+HWY_NOINLINE void add_query_gradients(const BackwardBlock<T>& b, int key, int j0, int j1, int first, int last,
                                     Stairs stairs, Upcoming* ahead) {
   const PlainBackward<T>& in = b.in;
   if (!in.dquery) return;
@@ -189,7 +189,7 @@ HWY_NOINLINE void add_visible_gradients(const BackwardBlock<T>& b, int key, int 
 /// Keys at an edge of what is visible: key j is seen by the queries from j - position on, `span` of them where there is
 /// a window.
 template <class T>
-HWY_INLINE void partial_tile(const BackwardBlock<T>& b, int key, int keys, Upcoming* keys_ahead, Upcoming* ahead) {
+HWY_NOINLINE void partial_tile(const BackwardBlock<T>& b, int key, int keys, Upcoming* keys_ahead, Upcoming* ahead) {
   const PlainBackward<T>& in = b.in;
   const int from = key - b.position, first = strip_lane(from);
   const int last = std::min(b.queries, strip_end(from + keys - 1, in.span, b.width));
@@ -227,7 +227,7 @@ HWY_INLINE T dot(const T* x, const T* y, int n) {
 
 /// delta[i] = scale * (rowsum(dout * out) - dlse) of the block's queries, kept in in.deltas for the parts that follow.
 template <class T>
-HWY_INLINE void block_deltas(const BackwardBlock<T>& b, const T* out, const T* dlse, T* deltas) {
+HWY_NOINLINE void block_deltas(const BackwardBlock<T>& b, const T* out, const T* dlse, T* deltas) {
   const PlainBackward<T>& in = b.in;
   for (int i = 0; i < b.queries; ++i) {
     const T delta = dot(out + i * in.out_stride, b.dout + i * in.dout_stride, in.value_dim);
@@ -237,7 +237,7 @@ HWY_INLINE void block_deltas(const BackwardBlock<T>& b, const T* out, const T* d
 
 /// Transposes the block's rows; lse and delta where the lanes find them.
 template <class T>
-HWY_INLINE void begin_block(const BackwardBlock<T>& b, const T* lse, const T* deltas) {
+HWY_NOINLINE void begin_block(const BackwardBlock<T>& b, const T* lse, const T* deltas) {
   const PlainBackward<T>& in = b.in;
   const T scale2 = T(double(in.scale) * kLog2E);
   transpose_into<false, false>(b.query, in.query_stride, b.queries, in.head_dim, b.queries_t, b.width, &scale2);

@@ -40,7 +40,7 @@ HWY_INLINE void drop_weights(const ForwardBlock<T>& b, T* x, int key, int keys, 
 
 /// out = out * factor for lanes first .. last-1; nothing to do where no reference changed.
 template <class T>
-HWY_INLINE void rescale_out(const ForwardBlock<T>& b, int first, int last) {
+HWY_NOINLINE void rescale_out(const ForwardBlock<T>& b, int first, int last) {
   bool same = true;
   for (int i = first; i < last; ++i) same &= b.factor[i] == T(1);
   if (same) return;
@@ -52,7 +52,7 @@ HWY_INLINE void rescale_out(const ForwardBlock<T>& b, int first, int last) {
 
 /// Keys that every query of the block sees. ahead: what to fetch meanwhile; may be null.
 template <class T>
-HWY_INLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool first, Upcoming* ahead) {
+HWY_NOINLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool first, Upcoming* ahead) {
   const PlainForward<T>& in = b.in;
   const T* k = in.key + key * in.key_stride;
   const T* v = in.value + key * in.value_stride;
@@ -74,7 +74,7 @@ HWY_INLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool firs
 /// Keys at an edge of what is visible. If a value is not finite, the second product runs pair by pair over what is
 /// visible.
 template <class T>
-HWY_INLINE void partial_tile(const ForwardBlock<T>& b, int key, int keys, Upcoming* ahead) {
+HWY_NOINLINE void partial_tile(const ForwardBlock<T>& b, int key, int keys, Upcoming* ahead) {
   const PlainForward<T>& in = b.in;
   const int from = key - in.position;
   const EdgeTile<T> e{in.key + key * in.key_stride,

@@ -36,6 +36,9 @@ constexpr int block_rows(int vectors) { return vectors == 4 ? 6 : vectors == 3 ?
 #elif HWY_TARGET == HWY_NEON
 constexpr int kMaxVectors = 4;
 constexpr int block_rows(int vectors) { return vectors == 4 ? 6 : vectors == 3 ? 6 : 8; }
+#elif HWY_TARGET == HWY_SCALAR
+constexpr int kMaxVectors = 2;
+constexpr int block_rows(int) { return 4; }
 #else  // 16 registers
 constexpr int kMaxVectors = 2;
 constexpr int block_rows(int vectors) { return vectors == 2 ? 6 : 12; }
@@ -45,6 +48,8 @@ constexpr int block_rows(int vectors) { return vectors == 2 ? 6 : 12; }
 /// for every way into c, and float64 and the baseline set are where nobody waits for the last tenth.
 template <class T>
 constexpr bool kAllBlocks = sizeof(T) == 4 && HWY_TARGET != HWY_STATIC_TARGET;
+template <class T>
+constexpr int kMostVectors = kAllBlocks<T> ? kMaxVectors : 2;
 
 /// kRows x kVectors registers of c. With kPartial the last vector has only `last` lanes in b and c.
 /// `lanes` points at start or factor for these columns (begin, rescale), padded to whole vectors; for weights at sum,
@@ -145,7 +150,9 @@ HWY_INLINE void product_pieces(int m, int n, int k, const T* a, std::ptrdiff_t a
   while (j < n) {
     const int vectors = (n - j + kL - 1) / kL;
     // Two even halves rather than a full block and a thin one: thin blocks wait for loads.
-    const int take = vectors <= kMaxVectors ? vectors : vectors < 2 * kMaxVectors ? (vectors + 1) / 2 : kMaxVectors;
+    const int take = vectors <= kMostVectors<T>      ? vectors
+                     : vectors < 2 * kMostVectors<T> ? (vectors + 1) / 2
+                                                     : kMostVectors<T>;
     const int columns = take * kL < n - j ? take * kL : n - j;
     const int last = columns - (take - 1) * kL;
     T* l = lanes ? lanes + j : nullptr;
@@ -157,12 +164,12 @@ HWY_INLINE void product_pieces(int m, int n, int k, const T* a, std::ptrdiff_t a
   }
     if (take == 1) {
       ATTUNE_COLUMNS(1)
-    } else if (take == 2 || kMaxVectors == 2) {
+    } else if (take == 2 || kMostVectors<T> == 2) {
       ATTUNE_COLUMNS(2)
     } else if (take == 3) {
-      ATTUNE_COLUMNS((kMaxVectors > 2 ? 3 : 2))
+      ATTUNE_COLUMNS((kMostVectors<T> > 2 ? 3 : 2))
     } else {
-      ATTUNE_COLUMNS((kMaxVectors > 2 ? 4 : 2))
+      ATTUNE_COLUMNS((kMostVectors<T> > 2 ? 4 : 2))
     }
 #undef ATTUNE_COLUMNS
     j += columns;

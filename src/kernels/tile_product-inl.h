@@ -24,7 +24,7 @@ namespace attune::kernels::HWY_NAMESPACE {
 template <class T>
 HWY_INLINE int block_vectors(int n) {
   const int vectors = (n + kLaneCount<T> - 1) / kLaneCount<T>;
-  return vectors <= kMaxVectors ? vectors : vectors < 2 * kMaxVectors ? (vectors + 1) / 2 : kMaxVectors;
+  return vectors <= kMostVectors<T> ? vectors : vectors < 2 * kMostVectors<T> ? (vectors + 1) / 2 : kMostVectors<T>;
 }
 
 /// kRows x kVectors sums, handed to `step` with where they belong.
@@ -76,12 +76,12 @@ HWY_INLINE void product_then(int m, int n, int k, const T* a, std::ptrdiff_t am,
     const int take = block_vectors<T>(n - j);
     if (take == 1) {
       columns_then<1>(m, k, a, am, ak, b + j, bk, step, j, ahead);
-    } else if (take == 2 || kMaxVectors == 2) {
+    } else if (take == 2 || kMostVectors<T> == 2) {
       columns_then<2>(m, k, a, am, ak, b + j, bk, step, j, ahead);
     } else if (take == 3) {
-      columns_then<(kMaxVectors > 2 ? 3 : 2)>(m, k, a, am, ak, b + j, bk, step, j, ahead);
+      columns_then<(kMostVectors<T> > 2 ? 3 : 2)>(m, k, a, am, ak, b + j, bk, step, j, ahead);
     } else {
-      columns_then<(kMaxVectors > 2 ? 4 : 2)>(m, k, a, am, ak, b + j, bk, step, j, ahead);
+      columns_then<(kMostVectors<T> > 2 ? 4 : 2)>(m, k, a, am, ak, b + j, bk, step, j, ahead);
     }
     j += take * kLaneCount<T>;
   }
@@ -136,12 +136,12 @@ HWY_INLINE void product_stairs(int m, int n, int k, const T* a, std::ptrdiff_t a
   }
     if (take == 1) {
       ATTUNE_COLUMNS(1)
-    } else if (take == 2 || kMaxVectors == 2) {
+    } else if (take == 2 || kMostVectors<T> == 2) {
       ATTUNE_COLUMNS(2)
     } else if (take == 3) {
-      ATTUNE_COLUMNS((kMaxVectors > 2 ? 3 : 2))
+      ATTUNE_COLUMNS((kMostVectors<T> > 2 ? 3 : 2))
     } else {
-      ATTUNE_COLUMNS((kMaxVectors > 2 ? 4 : 2))
+      ATTUNE_COLUMNS((kMostVectors<T> > 2 ? 4 : 2))
     }
 #undef ATTUNE_COLUMNS
     j += take * kL;
