@@ -78,6 +78,11 @@ void decide_steps(Run& run) {
     run.config.train.minutes = 0;
   }
   run.config.data.folder = run.facts.task.data_folder;
+  // Lengths of the schedule in epochs and tokens become steps, which config.toml then holds.
+  const double batches = double(run.config.train.accumulate);
+  run.config.schedule =
+      optim::in_steps(run.config.schedule, {.steps_per_epoch = run.learner->batches_an_epoch() / batches,
+                                            .tokens_per_step = run.learner->tokens_a_batch() * batches});
   run.optimizer->set_schedule(make_schedule(run.config));
   write_facts(run.facts, run.files);
   write_config(run.config, run.files.config);

@@ -41,7 +41,7 @@ class Cli : public testing::Test {
 TEST_F(Cli, HelpHasAnExampleOfEveryCommand) {
   const Outcome all = run({"--help"});
   EXPECT_EQ(all.code, 0);
-  for (const char* command : {"fetch", "train", "eval", "translate", "view", "info", "explain", "demo"}) {
+  for (const char* command : {"fetch", "train", "eval", "translate", "view", "info", "explain", "schedule", "demo"}) {
     EXPECT_NE(all.out.find(command), std::string::npos);
     const Outcome help = run({command, "--help"});
     EXPECT_EQ(help.code, 0);
@@ -57,6 +57,9 @@ TEST_F(Cli, WrongUsageIsTwo) {
                                              {"info", "--sing"},
                                              {"explain"},
                                              {"explain", "--shape", "1,8,1024"},
+                                             {"schedule"},
+                                             {"schedule", "plot"},
+                                             {"schedule", "print", "linear,total=3", "--total", "-1"},
                                              {"eval"},
                                              {"eval", "run", "--on", "moon"},
                                              {"train"},
@@ -67,6 +70,28 @@ TEST_F(Cli, WrongUsageIsTwo) {
     EXPECT_EQ(outcome.code, 2) << outcome.err;
     EXPECT_TRUE(outcome.one_line_of_error()) << outcome.err;
   }
+}
+
+TEST_F(Cli, ScheduleIsShownBeforeItIsUsed) {
+  const Json printed =
+      Json::parse(run({"schedule", "print", "linear,warmup=0.1,total=40", "--rate", "2", "--json"}).out);
+  const Json& rows = printed.at(0).at("rows");
+  EXPECT_EQ(rows.front().at("learning_rate"), 0.5);  // the first of four steps of warm-up
+  EXPECT_EQ(rows.back(), (Json{{"step", 39}, {"factor", 1.0 / 36}, {"learning_rate", 2.0 / 36}}));
+  EXPECT_NE(run({"schedule", "print", R"({"kind": "onecycle", "total": 20})"}).out.find("momentum"), std::string::npos);
+  EXPECT_NE(run({"schedule", "list"}).out.find(R"({"kind":"per_group")"), std::string::npos);
+  write_recipe(40);
+  const Outcome plot =
+      run({"schedule", "plot", "tiny.toml", "cosine,warmup=2 epochs,total=40", "--epoch", "5", "--rate", "1"});
+  EXPECT_EQ(plot.out, "schedule.svg\n") << plot.err;
+  const std::string picture = io::read_file(work_ / "schedule.svg");
+  for (const char* part : {"<svg", ">tiny<", ">cosine<", "40 steps", "prefers-color-scheme:dark"})
+    EXPECT_NE(picture.find(part), std::string::npos) << part;
+  expect_error(run({"schedule", "print", "cosin,total=3"}), "the nearest is `cosine`");
+  expect_error(run({"schedule", "print", "cosine"}), "`total`, 1 step or more");
+  expect_error(run({"schedule", "print", "noam"}), "a total, in the schedule or as --total");
+  expect_error(run({"schedule", "print", "linear,warmup=2 epochs,total=40"}), "the length of an epoch is not known");
+  expect_error(run({"schedule", "plot", "linear,total=40", "--momentum"}), "schedules with a momentum");
 }
 
 TEST_F(Cli, InfoTellsWhatThereIs) {

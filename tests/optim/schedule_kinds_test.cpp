@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <iterator>
 #include <map>
 
 #include "attune/base/error.hpp"
@@ -281,6 +283,17 @@ TEST(ScheduleKinds, LengthsInOtherUnits) {
   }
   EXPECT_THROW(in_steps({"linear", {{"min_ratio", "1 epoch"}, {"totl", 3.0}}}, {}), Error);
   EXPECT_THROW(Schedule::from_spec({"linear", {{"min_ratio", "1 epoch"}, {"total", 3.0}}}), Error);
+}
+
+TEST(ScheduleKinds, AreInTheDocumentsWithTheirDefaults) {
+  for (const char* page : {"/docs/schedules.md", "/docs/schedules.zh.md"}) {
+    std::ifstream file(std::string(ATTUNE_SOURCE_DIR) + page);
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    for (const std::string& kind : schedule_kinds()) {
+      EXPECT_NE(text.find("\n" + json_of(complete_spec({kind, {}})) + "\n"), std::string::npos) << page << " " << kind;
+      EXPECT_NE(text.find("\n| `" + kind + "` |"), std::string::npos) << page << " " << kind;
+    }
+  }
 }
 
 TEST(ScheduleKinds, DefaultWarmup) {

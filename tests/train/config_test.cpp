@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <iterator>
 
 #include "attune/base/error.hpp"
 #include "attune/optim/adam.hpp"
@@ -106,6 +107,19 @@ kind = "linear"
             "read_config: r.toml:5: a `kind` of the schedule schedule.schedules[0], got none");
   EXPECT_NE(complaint(kSteps + "[schedule]\nkind = \"chained\"\nschedules = 3\n").find("a list of schedules, got 3"),
             std::string::npos);
+}
+
+TEST(Config, SchedulesOfTheDocuments) {
+  std::ifstream file(ATTUNE_SOURCE_DIR "/docs/schedules.md");
+  const std::string page{std::istreambuf_iterator<char>(file), {}}, fence = "\n```toml\n";
+  int blocks = 0;
+  for (std::size_t at = page.find(fence); at != std::string::npos; at = page.find(fence, at), ++blocks) {
+    at += fence.size();
+    RunConfig c = parse_config(kSteps + page.substr(at, page.find("\n```", at) - at));
+    c.schedule = optim::in_steps(c.schedule, {.steps_per_epoch = 10});
+    EXPECT_GT(make_schedule(c).factor(50), 0);
+  }
+  EXPECT_EQ(blocks, 2);
 }
 
 TEST(Config, LengthsInEpochsWaitForTheData) {

@@ -149,6 +149,19 @@ TEST_F(RunTest, MinutesBecomeStepsWithoutATrace) {
   expect_equal_bits(out_ / "timed", out_ / "stepped");
 }
 
+TEST_F(RunTest, LengthsInEpochsAndTokensBecomeSteps) {
+  RunConfig counted = config(3);
+  counted.train.accumulate = 2;
+  counted.schedule = {"sequential",
+                      {{"milestones", std::vector<std::variant<double, std::string>>{"4 epochs", "1e9 tokens"}},
+                       {"schedules", std::vector<optim::ScheduleSpec>(3, {"constant", {}})}}};
+  start_run(counted, out_ / "run", "unused");
+  const RunConfig written = read_config(out_ / "run" / "config.toml");
+  EXPECT_FALSE(optim::counts_in_data(written.schedule));
+  const std::string text = config_text(written);
+  EXPECT_EQ(text.find("epochs"), std::string::npos) << text;
+}
+
 TEST_F(RunTest, SaysWhatIsWrong) {
   EXPECT_THROW(resume_run(out_ / "nothing", "unused"), Error);
   EXPECT_THROW(load_translator(out_ / "nothing"), Error);

@@ -22,6 +22,7 @@ class LanguageLearner : public GptLearner {
   BatchCursor cursor() const override { return stream_.cursor(); }
   void seek(const BatchCursor& cursor) override { stream_.seek(cursor); }
   void skip(std::int64_t micro_batches) override { stream_.skip(micro_batches); }
+  double batches_an_epoch() const override { return double(stream_.batches_in_epoch()); }
   double tokens_a_batch() const override { return double(stream_.options().rows * stream_.options().length); }
 
  protected:

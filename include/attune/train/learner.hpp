@@ -73,6 +73,8 @@ class Learner {
   virtual void skip(std::int64_t micro_batches) = 0;
   /// num_tokens of a micro-batch, on average over the epoch that the cursor is in.
   virtual double tokens_a_batch() const = 0;
+  /// Micro-batches of an epoch, about; 0 where data have no epochs.
+  virtual double batches_an_epoch() const { return 0; }
 
   /// Whether there is data that the model does not learn from.
   virtual bool has_validation() const = 0;

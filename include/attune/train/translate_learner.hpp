@@ -28,6 +28,7 @@ class TranslateLearner : public Learner {
   void seek(const BatchCursor& cursor) override { stream_.seek(cursor); }
   void skip(std::int64_t micro_batches) override { stream_.skip(micro_batches); }
   double tokens_a_batch() const override;
+  double batches_an_epoch() const override { return double(stream_.batches_in_epoch()); }
   bool has_validation() const override { return !valid_.empty(); }
   double validation_loss() override;
   TaskFacts facts() const override { return options_.facts; }
