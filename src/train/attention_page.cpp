@@ -1,6 +1,4 @@
-// Fills viewer/index.html: the links to the style sheet and the script, and the sample data, each give way to text.
-// In the page every '<' of the data is written \u003c, so no token can end the script element that carries it; the
-// script shows tokens as text nodes only.
+// Checks an opened-up translation and fills viewer/index.html with it; the script shows tokens as text nodes only.
 #include "attune/train/attention_page.hpp"
 
 #include <fmt/format.h>
@@ -11,6 +9,7 @@
 
 #include "attune/base/error.hpp"
 #include "attune/io/atomic_file.hpp"
+#include "train/page_parts.hpp"
 #include "train/viewer_files.hpp"
 
 namespace attune::train {
@@ -61,31 +60,6 @@ nlohmann::json json_of(const AttentionPage& page) {
           {"maps", maps}};
 }
 
-std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
-  std::string out;
-  for (;;) {
-    const std::size_t at = text.find(from);
-    out += text.substr(0, at);
-    if (at == std::string_view::npos) return out;
-    out += to;
-    text.remove_prefix(at + from.size());
-  }
-}
-
-// Puts `content` in place of what stands from the end of `before` to the start of `after`.
-void fill(std::string& html, std::string_view before, std::string_view after, std::string_view content) {
-  const std::size_t start = html.find(before);
-  const std::size_t from = start == std::string::npos ? start : start + before.size();
-  const std::size_t to = from == std::string::npos ? from : html.find(after, from);
-  if (to == std::string::npos) fail(kPageFunction, fmt::format("viewer/index.html contains {}", before), "it does not");
-  html.replace(from, to - from, content);
-}
-
-std::string escaped(std::string_view text) {
-  std::string out = replaced(text, "&", "&amp;");
-  return replaced(out, "<", "&lt;");
-}
-
 }  // namespace
 
 std::string_view name_of(AttentionKind kind) {
@@ -111,17 +85,13 @@ std::string attention_page_html(const AttentionPage& page) {
   } catch (const nlohmann::json::exception&) {
     fail(kPageFunction, "all texts are UTF-8", "a text holds other bytes");
   }
-  std::string html(kViewerHtml);
-  fill(html, "<!--", "-->", " Written by attune. ");
-  fill(html, "<title>", "</title>", escaped(page.title));
-  fill(html, "<script type=\"application/json\" id=\"attention-data\">", "</script>", replaced(data, "<", "\\u003c"));
-  html =
-      replaced(html, "<link rel=\"stylesheet\" href=\"viewer.css\">",
-               // The policy forbids the page every request, whatever a later edit of the script tries.
-               "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-               "script-src 'unsafe-inline'\">\n<style>\n" +
-                   std::string(kViewerCss) + "</style>");
-  return replaced(html, "<script src=\"viewer.js\"></script>", "<script>\n" + std::string(kViewerJs) + "</script>");
+  return assemble_page({.html = kViewerHtml,
+                        .css = kViewerCss,
+                        .js = kViewerJs,
+                        .css_link = "<link rel=\"stylesheet\" href=\"viewer.css\">",
+                        .js_link = "<script src=\"viewer.js\"></script>",
+                        .data_open = "<script type=\"application/json\" id=\"attention-data\">"},
+                       page.title, data);
 }
 
 void write_attention_page(const std::filesystem::path& path, const AttentionPage& page) {

@@ -33,6 +33,15 @@ std::string EventValue::json() const {
   if (const auto* number = std::get_if<double>(&value_)) {
     return std::isfinite(*number) ? nlohmann::json(*number).dump() : fmt::format("\"{}\"", *number);
   }
+  if (const auto* list = std::get_if<std::vector<double>>(&value_)) {
+    std::string text = "[";
+    for (const double x : *list) {
+      if (text.size() > 1) text += ',';
+      const auto single = float(x);
+      text += std::isfinite(single) ? fmt::format("{}", single) : fmt::format("\"{}\"", single);
+    }
+    return text + "]";
+  }
   return std::to_string(std::get<std::int64_t>(value_));
 }
 
@@ -69,6 +78,7 @@ void EventLog::write(std::initializer_list<std::pair<std::string_view, EventValu
   line += "}\n";
   out_ << line << std::flush;
   if (!out_) fail("EventLog::write", fmt::format("room to write {}", file_.string()), "cannot write to it");
+  if (listener_) listener_(std::string_view(line).substr(0, line.size() - 1));
 }
 
 }  // namespace attune::train

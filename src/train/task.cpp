@@ -28,10 +28,7 @@ void expect_same_data(const TaskContext& context, const std::string& sha256, con
        fmt::format("{} in {}", sha256, where));
 }
 
-std::vector<std::pair<std::string, std::string>> facts_of(const std::filesystem::path& run) {
-  const RunFiles files(run);
-  const RunFacts facts = read_facts(files);
-  const RunConfig config = read_config(files.config);
+std::vector<std::pair<std::string, std::string>> facts_of(const RunConfig& config, const RunFacts& facts) {
   const ModelConfig& m = config.model;
   const bool translates = config.task == "translate";
   std::string task = config.task, data;
@@ -47,13 +44,20 @@ std::vector<std::pair<std::string, std::string>> facts_of(const std::filesystem:
     data = fmt::format("{} characters, {} different", count("train_characters"), count("vocab_size"));
   const std::string layers =
       translates ? fmt::format("{} + {}", m.num_layers, m.num_layers) : fmt::format("{}", m.num_layers);
-  const std::int64_t step = has_checkpoint(files.checkpoint) ? load_checkpoint(files.checkpoint).step : 0;
   return {{"task", task},
           {"model", fmt::format("{} layers, width {}, {} heads, {} parameters", layers, m.model_dim, m.num_heads,
                                 facts.parameters)},
           {"attention", fmt::format("{}, {}, {}", m.attention.score, m.attention.position, m.attention.normalizer)},
-          {config.task == "recall" ? "data" : "text", data},
-          {"trained", fmt::format("{} of {} steps", step, config.train.steps)}};
+          {config.task == "recall" ? "data" : "text", data}};
+}
+
+std::vector<std::pair<std::string, std::string>> facts_of(const std::filesystem::path& run) {
+  const RunFiles files(run);
+  const RunConfig config = read_config(files.config);
+  auto facts = facts_of(config, read_facts(files));
+  const std::int64_t step = has_checkpoint(files.checkpoint) ? load_checkpoint(files.checkpoint).step : 0;
+  facts.emplace_back("trained", fmt::format("{} of {} steps", step, config.train.steps));
+  return facts;
 }
 
 }  // namespace attune::train

@@ -7,16 +7,18 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <initializer_list>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <variant>
+#include <vector>
 
 namespace attune::train {
 
-/// A number, a text or a truth. A number that is not finite is written as the text "nan", "inf" or "-inf": JSON has no
-/// such numbers, and none is hidden.
+/// A number, a text, a truth, or a list of numbers, which are written with the digits of single precision. A number
+/// that is not finite is written as the text "nan", "inf" or "-inf": JSON has no such numbers, and none is hidden.
 class EventValue {
  public:
   template <std::integral I>
@@ -26,10 +28,11 @@ class EventValue {
   EventValue(std::string value) : value_(std::move(value)) {}
   EventValue(std::string_view value) : value_(std::string(value)) {}
   EventValue(const char* value) : value_(std::string(value)) {}
+  EventValue(std::vector<double> value) : value_(std::move(value)) {}
   std::string json() const;
 
  private:
-  std::variant<std::int64_t, double, bool, std::string> value_;
+  std::variant<std::int64_t, double, bool, std::string, std::vector<double>> value_;
 };
 
 class EventLog {
@@ -43,9 +46,13 @@ class EventLog {
   /// Appends one line and flushes it. Throws Error if that fails (a full disk).
   void write(std::initializer_list<std::pair<std::string_view, EventValue>> event);
 
+  /// Hears every line from now on, without its line break, once it is in the file; in the thread that writes.
+  void on_line(std::function<void(std::string_view)> listener) { listener_ = std::move(listener); }
+
  private:
   explicit EventLog(std::filesystem::path file);
   std::filesystem::path file_;
+  std::function<void(std::string_view)> listener_;
   std::ofstream out_;
 };
 

@@ -36,5 +36,7 @@ void expect_same_data(const TaskContext& context, const std::string& sha256, con
 
 /// What a run is, in words: {"model", "2 + 2 layers, ..."}, {"trained", "4400 of 4400 steps"}, ...
 std::vector<std::pair<std::string, std::string>> facts_of(const std::filesystem::path& run);
+/// The same without how far it has come.
+std::vector<std::pair<std::string, std::string>> facts_of(const RunConfig& config, const RunFacts& facts);
 
 }  // namespace attune::train
