@@ -67,7 +67,10 @@ HWY_NOINLINE void exponentiate_columns(const ForwardBlock<T>& b, T* x, int keys,
   ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
     const int lane = c + v * kL;
     next[v] = load(b.next + lane);
-    const Vec<T> shift = hn::Sub(next[v], load(b.start + lane)), f = exp2(shift), sum = load(b.sum + lane);
+    const Vec<T> shift = hn::Sub(next[v], load(b.start + lane)), sum = load(b.sum + lane);
+    // Of a row that nothing was added to yet, any reference becomes any other: 2^shift may be infinite, and 0 times it
+    // NaN.
+    const Vec<T> f = hn::IfThenElse(hn::Eq(sum, zero<T>()), set(T(1)), exp2(shift));
     move[v] = kRelative ? shift : next[v];
     store(f, b.factor + lane);
     store(next[v], b.start + lane);

@@ -23,8 +23,9 @@ struct Case {
   bool causal = false;
   int position = 0;
   double dropout = 0;
-  double size = 1;  // of queries and keys: how peaked the rows are
-  int span = 0;     // a window's keys; 0: no window
+  double size = 1;    // of queries and keys: how peaked the rows are
+  int span = 0;       // a window's keys; 0: no window
+  double offset = 0;  // of all logits, nats
   std::string text() const {
     return std::to_string(group) + " x " + std::to_string(queries) + " x " + std::to_string(keys) + ", D " +
            std::to_string(head_dim) + ", " + std::to_string(value_dim) + (causal ? ", causal " : "") +
@@ -69,6 +70,11 @@ Problem<T> make(const Case& c, bool with_dlse) {
   p.value = random_numbers<T>(n(c.keys, c.value_dim), 3, 1);
   p.dout = random_numbers<T>(n(c.group, c.queries, c.value_dim), 4, 1);
   if (with_dlse) p.dlse = random_numbers<T>(n(c.group, c.queries), 5, 1);
+  if (c.offset != 0) {  // one component of each query times one of each key
+    for (int j = 0; j < c.keys; ++j) p.key[std::size_t(j * c.head_dim)] = 1;
+    for (int row = 0; row < c.group * c.queries; ++row)
+      p.query[std::size_t(row * c.head_dim)] = T(float(c.offset * std::sqrt(double(c.head_dim))));
+  }
   p.out.assign(p.dout.size(), T(7));
   p.lse.assign(n(c.group, c.queries), T(7));
   p.dquery.assign(p.query.size(), T(0));
@@ -318,6 +324,31 @@ TYPED_TEST(PlainAttention, PartsOfAHead) {
     }
   }
   set_num_threads(before);
+}
+
+// All logits of a row far from zero, where 2^logit and 2^-logit overflow.
+TYPED_TEST(PlainAttention, LogitsFarFromZero) {
+  for (const double offset : {-700.0, -95.0, 95.0, 700.0}) {
+    SCOPED_TRACE(offset);
+    check<TypeParam>({.queries = 48, .keys = 48, .head_dim = 16, .value_dim = 16, .causal = true, .offset = offset});
+    check<TypeParam>({.queries = 70, .keys = 300, .head_dim = 16, .value_dim = 24, .offset = offset});
+    check<TypeParam>({.queries = 5, .keys = 300, .head_dim = 16, .value_dim = 24, .offset = offset});
+    check<TypeParam>({.queries = 200,
+                      .keys = 300,
+                      .head_dim = 16,
+                      .value_dim = 8,
+                      .causal = true,
+                      .position = 100,
+                      .offset = offset});
+    check<TypeParam>({.queries = 90,
+                      .keys = 200,
+                      .head_dim = 16,
+                      .value_dim = 8,
+                      .causal = true,
+                      .position = 50,
+                      .span = 40,
+                      .offset = offset});
+  }
 }
 
 // Logits that grow from key to key, until sums relative to the first of them would overflow.
