@@ -9,7 +9,7 @@
 
 #include "hwy/foreach_target.h"
 
-#include "kernels/map-inl.h"
+#include "kernels/update-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace attune::kernels::HWY_NAMESPACE {
@@ -136,6 +136,99 @@ void propose_adam(std::int64_t n, const AdamStep& step, const T* weights, const 
 }
 
 template <class T>
+void propose_adaptive(std::int64_t n, const AdaptiveStep& step, const T* weights, const T* grad, T* m, T* v, T* slow,
+                      T* update) {
+  const auto range = ATTUNE_DISPATCH(adaptive_range<T>);
+  over_elements(n, [&](std::int64_t i, std::int64_t end) {
+    range(end - i, step, weights ? weights + i : nullptr, grad + i, m ? m + i : nullptr, v + i,
+          slow ? slow + i : nullptr, update + i);
+  });
+}
+
+template <class T>
+void propose_lion(std::int64_t n, double rate, double beta1, double beta2, double grad_scale, const T* grad, T* m,
+                  T* update) {
+  const auto range = ATTUNE_DISPATCH(lion_range<T>);
+  over_elements(n, [=](std::int64_t i, std::int64_t end) {
+    for (; i < end; i += kRangeElements / 4) {  // two passes over what is in the first-level cache
+      range(std::min(end - i, kRangeElements / 4), rate, beta1, beta2, grad_scale, grad + i, m + i, update + i);
+    }
+  });
+}
+
+template <class T>
+void blend_momentum(std::int64_t n, double momentum, bool nesterov, double grad_scale, const T* grad, T* m, T* update) {
+  const auto range = ATTUNE_DISPATCH(blend_range<T>);
+  over_elements(n, [=](std::int64_t i, std::int64_t end) {
+    for (; i < end; i += kRangeElements / 4) {
+      range(std::min(end - i, kRangeElements / 4), momentum, nesterov, grad_scale, grad + i, m + i, update + i);
+    }
+  });
+}
+
+template <class T>
+void apply_averaged(std::int64_t n, double share, double part, double decay, const T* update, T* y, T* z) {
+  const auto range = ATTUNE_DISPATCH(averaged_range<T>);
+  over_elements(
+      n, [=](std::int64_t i, std::int64_t end) { range(end - i, share, part, decay, update + i, y + i, z + i); });
+}
+
+template <class T>
+void move_towards(std::int64_t n, double share, const T* target, T* x) {
+  const auto range = ATTUNE_DISPATCH(towards_range<T>);
+  over_elements(n, [=](std::int64_t i, std::int64_t end) { range(end - i, share, target + i, x + i); });
+}
+
+template <class T>
+ProdigySums prodigy_moments(std::int64_t n, const ProdigyStep& step, const T* weights, const T* start, const T* grad,
+                            T* m, T* v, T* s) {
+  const auto range = ATTUNE_DISPATCH(prodigy_range<T>);
+  const std::int64_t parts = (n + kRangeElements - 1) / kRangeElements;
+  std::vector<ProdigySums> part(static_cast<std::size_t>(parts));
+  for_parts(parts, n <= kAloneElements, [&](std::int64_t p) {
+    const std::int64_t i = p * kRangeElements, count = std::min(n - i, kRangeElements);
+    range(count, step, weights + i, start + i, grad + i, m + i, v + i, s + i, part[std::size_t(p)]);
+  });
+  ProdigySums total;
+  for (const ProdigySums& p : part) {
+    total.distance += p.distance;
+    total.size += p.size;
+  }
+  return total;
+}
+
+template <class T>
+void propose_ratio(std::int64_t n, double rate, double epsilon, const T* m, const T* v, T* update) {
+  const auto range = ATTUNE_DISPATCH(ratio_range<T>);
+  over_elements(n, [=](std::int64_t i, std::int64_t end) { range(end - i, rate, epsilon, m + i, v + i, update + i); });
+}
+
+template <class T>
+void mean_squares(std::int64_t rows, std::int64_t width, double grad_scale, const T* grad, T* row_means,
+                  T* column_means) {
+  const auto block = ATTUNE_DISPATCH(squares_of_matrix<T>);
+  sum_over_row_blocks(rows, width, column_means, false, [&](std::int64_t i, std::int64_t end, T* sums) {
+    block(end - i, width, T(grad_scale), grad + i * width, row_means + i, sums);
+  });
+  for (std::int64_t j = 0; j < width; ++j) column_means[j] /= T(rows);
+}
+
+template <class T>
+void propose_factored(std::int64_t rows, std::int64_t width, double grad_scale, double least, const T* grad,
+                      const T* row_factor, const T* column, T* update) {
+  const auto block = ATTUNE_DISPATCH(factored_rows<T>);
+  over_rows(rows, width, [=](std::int64_t i, std::int64_t end) {
+    block(end - i, width, T(grad_scale), T(least), grad + i * width, row_factor + i, column, update + i * width);
+  });
+}
+
+template <class T>
+void scale(std::int64_t n, double factor, T* x) {
+  const auto range = ATTUNE_DISPATCH(scale_range<T>);
+  over_elements(n, [=](std::int64_t i, std::int64_t end) { range(end - i, factor, x + i); });
+}
+
+template <class T>
 void apply_update(std::int64_t n, double decay, const T* update, T* weights) {
   const auto range = ATTUNE_DISPATCH(apply_range<T>);
   over_elements(n, [=](std::int64_t i, std::int64_t end) { range(end - i, decay, update + i, weights + i); });
@@ -163,12 +256,22 @@ void clamp(std::int64_t n, T low, T high, T* x) {
   over_elements(n, [=](std::int64_t i, std::int64_t end) { range(end - i, low, high, x + i); });
 }
 
-#define ATTUNE_INSTANTIATE(T)                                                                   \
-  template void propose_sgd<T>(std::int64_t, const SgdStep&, const T*, const T*, T*, T*);       \
-  template void propose_adam<T>(std::int64_t, const AdamStep&, const T*, const T*, T*, T*, T*); \
-  template void apply_update<T>(std::int64_t, double, const T*, T*);                            \
-  template double sum_of_squares<T>(std::int64_t, const T*);                                    \
-  template bool all_finite<T>(std::int64_t, const T*);                                          \
+#define ATTUNE_INSTANTIATE(T)                                                                                          \
+  template void propose_sgd<T>(std::int64_t, const SgdStep&, const T*, const T*, T*, T*);                              \
+  template void propose_adam<T>(std::int64_t, const AdamStep&, const T*, const T*, T*, T*, T*);                        \
+  template void propose_adaptive<T>(std::int64_t, const AdaptiveStep&, const T*, const T*, T*, T*, T*, T*);            \
+  template void propose_lion<T>(std::int64_t, double, double, double, double, const T*, T*, T*);                       \
+  template void blend_momentum<T>(std::int64_t, double, bool, double, const T*, T*, T*);                               \
+  template void apply_averaged<T>(std::int64_t, double, double, double, const T*, T*, T*);                             \
+  template void move_towards<T>(std::int64_t, double, const T*, T*);                                                   \
+  template ProdigySums prodigy_moments<T>(std::int64_t, const ProdigyStep&, const T*, const T*, const T*, T*, T*, T*); \
+  template void propose_ratio<T>(std::int64_t, double, double, const T*, const T*, T*);                                \
+  template void mean_squares<T>(std::int64_t, std::int64_t, double, const T*, T*, T*);                                 \
+  template void propose_factored<T>(std::int64_t, std::int64_t, double, double, const T*, const T*, const T*, T*);     \
+  template void scale<T>(std::int64_t, double, T*);                                                                    \
+  template void apply_update<T>(std::int64_t, double, const T*, T*);                                                   \
+  template double sum_of_squares<T>(std::int64_t, const T*);                                                           \
+  template bool all_finite<T>(std::int64_t, const T*);                                                                 \
   template void clamp<T>(std::int64_t, T, T, T*);
 ATTUNE_INSTANTIATE(float)
 ATTUNE_INSTANTIATE(double)

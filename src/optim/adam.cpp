@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "attune/base/error.hpp"
 #include "kernels/update.hpp"
 #include "optim/typed.hpp"
@@ -11,7 +13,8 @@ namespace attune::optim {
 namespace {
 
 AdamOptions as_adam(const AdamWOptions& o) {
-  return {o.learning_rate, o.schedule, o.betas, o.epsilon, o.weight_decay, o.clip_norm, o.clip_value};
+  return {o.learning_rate, o.schedule,   o.betas,       o.epsilon,       o.weight_decay,
+          o.clip_norm,     o.clip_value, o.atan2_scale, o.clip_adaptive, o.clip_zscore};
 }
 
 }  // namespace
@@ -22,23 +25,28 @@ Adam::Adam(const std::vector<Tensor>& parameters, const AdamOptions& options)
 Adam::Adam(std::vector<ParameterGroup> groups, const AdamOptions& options) : Adam(std::move(groups), options, false) {}
 
 Adam::Adam(std::vector<ParameterGroup> groups, const AdamOptions& o, bool decoupled_decay)
-    : Optimizer(std::move(groups), {o.learning_rate, o.schedule, o.weight_decay, o.clip_norm, o.clip_value},
-                decoupled_decay),
-      own_(o),
-      first_(make_array()),
-      second_(make_array()) {
-  for (const double beta : o.betas) {
-    if (!(beta >= 0 && beta < 1)) fail("Adam", "`betas` in [0, 1)", fmt::format("got {}", beta));
+    : Adaptive(std::move(groups), detail::shared_options(o), {.decoupled_decay = decoupled_decay}, o.betas, o.epsilon),
+      own_(o) {
+  if (!(o.atan2_scale >= 0 && std::isfinite(o.atan2_scale))) {
+    fail("Adam", "`atan2_scale` of 0 or more", fmt::format("got {}", o.atan2_scale));
   }
-  if (!(o.epsilon > 0)) fail("Adam", "`epsilon` above 0", fmt::format("got {}", o.epsilon));
   // AdamW's decay happens in apply(), on the weights.
   if (decoupled_decay) own_.weight_decay = 0;
 }
 
 void Adam::propose_range(const Range& r) {
+  if (own_.atan2_scale > 0) {
+    return propose_with(r, {.direction = kernels::Direction::angle,
+                            .rate = r.learning_rate * own_.atan2_scale,
+                            .beta1 = momentum_or(own_.betas[0]),
+                            .beta2 = own_.betas[1],
+                            .correction1 = correction(momentum_or(own_.betas[0])),
+                            .root = std::sqrt(correction(own_.betas[1])),
+                            .weight_decay = own_.weight_decay > 0 ? r.weight_decay : 0});
+  }
   detail::typed("Adam", flat_.values.dtype(), [&]<class T>(T) {
     const kernels::AdamStep now{.learning_rate = r.learning_rate,
-                                .beta1 = own_.betas[0],
+                                .beta1 = momentum_or(own_.betas[0]),
                                 .beta2 = own_.betas[1],
                                 .epsilon = own_.epsilon,
                                 .weight_decay = own_.weight_decay > 0 ? r.weight_decay : 0,
@@ -48,10 +56,6 @@ void Adam::propose_range(const Range& r) {
                              flat_.gradients.data<T>() + r.begin, first_.data<T>() + r.begin,
                              second_.data<T>() + r.begin, update_.data<T>() + r.begin);
   });
-}
-
-std::vector<std::pair<std::string, Tensor*>> Adam::arrays() {
-  return {{"first_moment", &first_}, {"second_moment", &second_}};
 }
 
 AdamW::AdamW(const std::vector<Tensor>& parameters, const AdamWOptions& options)

@@ -13,8 +13,7 @@ Sgd::Sgd(const std::vector<Tensor>& parameters, const SgdOptions& options)
     : Sgd(std::vector<ParameterGroup>{{parameters}}, options) {}
 
 Sgd::Sgd(std::vector<ParameterGroup> groups, const SgdOptions& o)
-    : Optimizer(std::move(groups), {o.learning_rate, o.schedule, o.weight_decay, o.clip_norm, o.clip_value}, false),
-      own_(o) {
+    : Optimizer(std::move(groups), detail::shared_options(o), {}), own_(o) {
   if (!(o.momentum >= 0 && o.momentum < 1)) fail("Sgd", "`momentum` in [0, 1)", fmt::format("got {}", o.momentum));
   if (!(o.dampening >= 0 && o.dampening <= 1)) fail("Sgd", "`dampening` in [0, 1]", fmt::format("got {}", o.dampening));
   if (o.nesterov && (o.momentum == 0 || o.dampening != 0)) {
@@ -27,7 +26,7 @@ Sgd::Sgd(std::vector<ParameterGroup> groups, const SgdOptions& o)
 void Sgd::propose_range(const Range& r) {
   detail::typed("Sgd", flat_.values.dtype(), [&]<class T>(T) {
     const kernels::SgdStep now{.learning_rate = r.learning_rate,
-                               .momentum = own_.momentum,
+                               .momentum = momentum_ ? momentum_or(own_.momentum) : 0,
                                .dampening = own_.dampening,
                                .weight_decay = r.weight_decay,
                                .nesterov = own_.nesterov,

@@ -4,10 +4,11 @@
 //   update = lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + epsilon)
 //   Adam   g = gradient + weight_decay w (an L2 penalty);        w -= update
 //   AdamW  g = gradient;                    w = w (1 - lr weight_decay) - update
+//
+// With `atan2_scale` the quotient becomes an angle, which no scale of the gradient changes: Adam-atan2,
+// arXiv:2407.05872.
 #pragma once
-#include <array>
-
-#include "attune/optim/optimizer.hpp"
+#include "attune/optim/adaptive.hpp"
 
 namespace attune::optim {
 
@@ -18,6 +19,8 @@ struct AdamOptions {
   double epsilon = 1e-8;
   double weight_decay = 0;
   double clip_norm = 0, clip_value = 0;
+  double atan2_scale = 0;  // a > 0: Adam-atan2's update, lr a atan2(m^, sqrt(v^)), without an epsilon; usually 1.27
+  double clip_adaptive = 0, clip_zscore = 0;
 };
 
 struct AdamWOptions {
@@ -27,9 +30,11 @@ struct AdamWOptions {
   double epsilon = 1e-8;
   double weight_decay = 0.01;
   double clip_norm = 0, clip_value = 0;
+  double atan2_scale = 0;  // a > 0: Adam-atan2's update, lr a atan2(m^, sqrt(v^)), without an epsilon; usually 1.27
+  double clip_adaptive = 0, clip_zscore = 0;
 };
 
-class Adam : public Optimizer {
+class Adam : public Adaptive {
  public:
   Adam(const std::vector<Tensor>& parameters, const AdamOptions& options);
   Adam(std::vector<ParameterGroup> groups, const AdamOptions& options);
@@ -38,11 +43,9 @@ class Adam : public Optimizer {
  protected:
   Adam(std::vector<ParameterGroup> groups, const AdamOptions& options, bool decoupled_decay);
   void propose_range(const Range& range) override;
-  std::vector<std::pair<std::string, Tensor*>> arrays() override;
 
  private:
   AdamOptions own_;
-  Tensor first_, second_;  // m, v: [n]
 };
 
 class AdamW : public Adam {

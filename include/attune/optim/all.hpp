@@ -1,6 +1,17 @@
 // Every optimizer.
 #pragma once
+#include "attune/optim/adafactor.hpp"
 #include "attune/optim/adam.hpp"
+#include "attune/optim/ademamix.hpp"
+#include "attune/optim/average.hpp"
 #include "attune/optim/clip.hpp"
+#include "attune/optim/groups.hpp"
+#include "attune/optim/lamb.hpp"
+#include "attune/optim/lion.hpp"
+#include "attune/optim/muon.hpp"
+#include "attune/optim/nadam.hpp"
+#include "attune/optim/prodigy.hpp"
+#include "attune/optim/radam.hpp"
 #include "attune/optim/schedule.hpp"
+#include "attune/optim/schedule_free.hpp"
 #include "attune/optim/sgd.hpp"

@@ -14,7 +14,7 @@ struct SgdOptions {
   double dampening = 0;
   bool nesterov = false;    // needs momentum and no dampening
   double weight_decay = 0;  // an L2 penalty: part of the gradient
-  double clip_norm = 0, clip_value = 0;
+  double clip_norm = 0, clip_value = 0, clip_adaptive = 0, clip_zscore = 0;
 };
 
 class Sgd : public Optimizer {
