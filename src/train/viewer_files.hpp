@@ -5,5 +5,6 @@
 namespace attune::train {
 
 extern const std::string_view kViewerHtml, kViewerCss, kViewerJs;
+extern const std::string_view kDashboardHtml, kDashboardCss, kDashboardJs;
 
 }  // namespace attune::train
