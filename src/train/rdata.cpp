@@ -174,7 +174,8 @@ class RReader {
     pair_list(all, flags(), depth);
     for (std::size_t i = 0; i < all.items.size(); ++i) {
       if (all.names[i] == "names") object.names = all.items[i].texts;
-      object.attributes.emplace_back(all.names[i], std::move(all.items[i]));
+      object.attribute_names.push_back(all.names[i]);
+      object.attributes.push_back(std::move(all.items[i]));
     }
   }
 
@@ -196,7 +197,8 @@ class RReader {
     }
     for (std::size_t i = 0; i < rest.items.size(); ++i) {
       if (rest.names[i] == "names") object.names = rest.items[i].texts;
-      object.attributes.emplace_back(rest.names[i], rest.items[i]);
+      object.attribute_names.push_back(rest.names[i]);
+      object.attributes.push_back(rest.items[i]);
     }
     return object;
   }

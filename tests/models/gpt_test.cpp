@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <string>
 
 #include "attune/attention/position/rotary.hpp"
 #include "attune/autograd/gradcheck.hpp"
@@ -110,6 +112,60 @@ TEST(Gpt, RotaryPositionsReplaceLearnedOnes) {
   EXPECT_EQ(gpt.generate({1, 2}, {.max_new_tokens = 5}).size(), 7u);
 }
 
+TEST(Gpt, SinusoidalPositionsNeedNoParameters) {
+  set_seed(7);
+  GptOptions options = tiny();
+  const std::int64_t with = Gpt(options).num_parameters();
+  options.learned_positions = false;
+  options.sinusoidal_positions = true;
+  Gpt gpt(options);
+  EXPECT_EQ(gpt.num_parameters(), with - 12 * 16);
+  options.sinusoidal_positions = false;
+  set_seed(7);
+  Gpt lost(options);
+  gpt.eval(), lost.eval();
+  const std::vector<double> told = gpt.logits(Ids({3, 3, 3}, {1, 3})).to_vector(),
+                            blind = lost.logits(Ids({3, 3, 3}, {1, 3})).to_vector();
+  EXPECT_NE(told[0], told[7]) << "equal tokens at different places";
+  EXPECT_NEAR(blind[0], blind[7], 1e-6);
+}
+
+TEST(Gpt, EmbeddingsMayBeginLarger) {
+  GptOptions options = tiny();
+  options.embedding_deviation = 1;
+  set_seed(9);
+  const Gpt gpt(options);
+  const auto deviation = [&](const std::string& name) {
+    for (const nn::NamedTensor& p : gpt.named_parameters()) {
+      if (p.name != name) continue;
+      double sum = 0;
+      for (const double x : p.tensor.to_vector()) sum += x * x;
+      return std::sqrt(sum / double(p.tensor.size()));
+    }
+    return 0.0;
+  };
+  EXPECT_NEAR(deviation("embedding.weight"), 1, 0.3);
+  EXPECT_NEAR(deviation("layers.layer0.attention.weight_in"), 0.02, 0.006);
+}
+
+TEST(Gpt, WritesTheSameWithEveryRemedy) {
+  set_seed(10);
+  GptOptions options = tiny();
+  options.norm_kind = nn::NormKind::rms;
+  options.num_kv_heads = 1;
+  options.init_deviation = 0.3;
+  options.stability = {.qk_norm = nn::QkNorm::rms, .output_gate = true, .sigma_reparam = true};
+  Gpt gpt(options);
+  std::vector<std::int32_t> text = {1, 2};
+  for (int i = 0; i < 6; ++i) {  // token by token without a cache
+    const auto n = std::int64_t(text.size());
+    const std::vector<double> logits = gpt.logits(Ids(text, {1, n})).to_vector();
+    const auto row = logits.end() - 7;
+    text.push_back(std::int32_t(std::max_element(row, logits.end()) - row));
+  }
+  EXPECT_EQ(gpt.generate({1, 2}, {.max_new_tokens = 6}), text);
+}
+
 TEST(Gpt, DrawsFollowTheSeedAndTheTemperature) {
   set_seed(8);
   Gpt gpt(tiny());
@@ -125,6 +181,8 @@ TEST(Gpt, DrawsFollowTheSeedAndTheTemperature) {
 TEST(Gpt, SaysWhatDoesNotFit) {
   EXPECT_THROW(Gpt({.vocab_size = 0}), Error);
   EXPECT_THROW(Gpt({.vocab_size = 4, .context = 0}), Error);
+  EXPECT_THROW(Gpt({.vocab_size = 4, .init_deviation = -1}), Error);
+  EXPECT_THROW(Gpt({.vocab_size = 4, .learned_positions = true, .sinusoidal_positions = true}), Error);
   Gpt gpt(tiny());
   EXPECT_THROW(gpt.logits(Ids(std::vector<std::int32_t>(13, 1), {1, 13})), Error);
   EXPECT_THROW(gpt.logits(Ids({7}, {1, 1})), Error);

@@ -42,6 +42,7 @@ TEST(RData, ReadsVectorsListsAndTheirNames) {
   EXPECT_EQ(object.at("a").numbers, (std::vector<double>{5}));
   EXPECT_EQ(object.at("b").texts[0], "x");
   ASSERT_EQ(object.attributes.size(), 1u);
+  EXPECT_EQ(object.attribute_names[0], "names");
   EXPECT_NE(message_of([&] { object.at("c"); }).find("an item c"), std::string::npos);
 
   // A second use of a symbol is a reference to the first.

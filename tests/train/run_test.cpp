@@ -222,6 +222,9 @@ TEST_F(RunTest, EveryMechanismOfARecipeTrains) {
   train_with([](ModelConfig& m) { m.attention.mask = "window", m.attention.window = 4; });
   train_with([](ModelConfig& m) { m.attention.normalizer = "softmax_with_sink"; });
   train_with([](ModelConfig& m) { m.attention.normalizer = "sparsemax"; });
+  train_with([](ModelConfig& m) { m.norm_kind = "rms", m.attention.qk_norm = "rms"; });
+  train_with([](ModelConfig& m) { m.attention.qk_norm = "l2", m.attention.output_gate = true; });
+  train_with([](ModelConfig& m) { m.attention.sigma_reparam = true, m.attention.mup_base_head_dim = 8; });
 }
 
 }  // namespace

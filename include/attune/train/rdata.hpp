@@ -24,7 +24,8 @@ struct RObject {
   std::vector<double> numbers;     // integers, truths and doubles; NA is NaN
   std::vector<RObject> items;      // a list, or a pair list
   std::vector<std::string> names;  // of the elements, if they have any: the attribute "names", a pair list's tags
-  std::vector<std::pair<std::string, RObject>> attributes;  // all of them, "names" too
+  std::vector<std::string> attribute_names;
+  std::vector<RObject> attributes;  // all of them, "names" too
 
   /// The item of that name. Throws Error if this is no list or has none.
   const RObject& at(std::string_view name) const;
