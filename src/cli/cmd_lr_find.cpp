@@ -1,0 +1,136 @@
+// attune lr-find RECIPE: which learning rate to begin with.
+#include <fmt/format.h>
+
+#include <cmath>
+#include <filesystem>
+#include <memory>
+
+#include "attune/base/error.hpp"
+#include "attune/io/atomic_file.hpp"
+#include "attune/train/chart.hpp"
+#include "attune/train/lr_find.hpp"
+#include "attune/train/task.hpp"
+#include "cli/commands.hpp"
+
+namespace attune::cli {
+namespace {
+
+struct LrFindArguments {
+  std::string recipe, out, data_folder = "data";
+  train::LrFindOptions options;
+  int seeds = 1;
+  bool json = false;
+};
+
+/// Exit code for a loss that never fell.
+constexpr int kNoValley = 4;
+
+train::LrFindResult find_once(const LrFindArguments& arguments, train::RunConfig config,
+                              const std::filesystem::path& out) {
+  set_seed(config.seed);
+  const std::unique_ptr<train::Learner> learner =
+      train::make_learner(config, {.files = train::RunFiles(out),
+                                   .data_folder = arguments.data_folder,
+                                   .told = [](std::string_view line) { complain(line); },
+                                   .data_sha256 = ""});
+  learner->model().set_generator(Generator(config.seed, 1));
+  const std::unique_ptr<optim::Optimizer> optimizer = train::make_optimizer(config, learner->model().parameters());
+  return train::find_learning_rate(*learner, *optimizer, {.accumulate = config.train.accumulate}, arguments.options);
+}
+
+Json to_json(const train::LrFindResult& result) {
+  const auto number = [](const std::optional<double>& x) { return x ? Json(*x) : Json(); };
+  Json points = Json::array();
+  for (const train::LrFindPoint& p : result.points)
+    points.push_back({{"learning_rate", p.learning_rate},
+                      {"loss", p.loss},
+                      {"smooth_loss", p.smooth_loss},
+                      {"max_logit", p.max_logit},
+                      {"entropy", p.entropy},
+                      {"move", p.move}});
+  return {{"valley", number(result.valley)},
+          {"attention_limit", number(result.attention_limit)},
+          {"suggestion", number(result.suggestion())},
+          {"diverged", result.diverged},
+          {"points", points}};
+}
+
+void lr_find(const LrFindArguments& arguments) {
+  const train::RunConfig config = train::read_config(arguments.recipe);
+  const std::filesystem::path out =
+      arguments.out.empty() ? "out/lr_find_" + std::filesystem::path(arguments.recipe).stem().string() : arguments.out;
+  std::filesystem::create_directories(out);
+
+  std::vector<train::LrFindResult> results;
+  for (int k = 0; k < arguments.seeds; ++k) {
+    train::RunConfig of_seed = config;
+    of_seed.seed += std::uint64_t(k);
+    results.push_back(find_once(arguments, of_seed, out));
+    const train::LrFindResult& r = results.back();
+    complain(fmt::format(
+        "seed {}: {}{}", of_seed.seed, r.valley ? fmt::format("valley {:.2g}", *r.valley) : "no valley",
+        r.attention_limit
+            ? fmt::format(", attention limit {:.2g} ({} head {})", *r.attention_limit, r.limiting_site, r.limiting_head)
+            : ""));
+  }
+  // Rates are compared as ratios: the mean of their logarithms.
+  double sum = 0;
+  int found = 0;
+  for (const train::LrFindResult& r : results)
+    if (const auto suggestion = r.suggestion()) sum += std::log(*suggestion), ++found;
+  Json report{{"recipe", arguments.recipe},
+              {"suggestion", found ? Json(std::exp(sum / found)) : Json()},
+              {"seeds", Json::array()}};
+  for (const train::LrFindResult& r : results) report["seeds"].push_back(to_json(r));
+  io::write_file(out / "lr_find.json", report.dump(2) + "\n");
+
+  std::string page =
+      "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Learning rate</title><style>"
+      "body{font:16px/1.5 system-ui,sans-serif;max-width:820px;margin:2em auto;padding:0 "
+      "1em;color:#222;background:#fff}"
+      "svg{max-width:100%;height:auto}@media(prefers-color-scheme:dark){body{color:#e6e6e6;background:#16181c}}</"
+      "style>";
+  page += found ? fmt::format("<h1>Begin with {:.2g}</h1>", std::exp(sum / found)) : "<h1>The loss never fell</h1>";
+  const char* const names[] = {"loss", "logits", "entropy"};
+  const std::vector<std::string> panels = train::lr_find_panels(results.front());
+  for (std::size_t i = 0; i < panels.size(); ++i) {
+    io::write_file(out / fmt::format("{}.svg", names[i]), panels[i]);
+    page += panels[i];
+  }
+  io::write_file(out / "index.html", page + "</html>\n");
+
+  if (arguments.json) {
+    print_json(report);
+  } else if (found) {
+    print_line(fmt::format("suggestion       {:.2g}   the smaller of valley and a third of the attention limit{}",
+                           std::exp(sum / found), found > 1 ? fmt::format(", mean of {} seeds", found) : ""));
+    print_line((out / "index.html").string());
+  } else {
+    print_line(fmt::format("no valley: the loss never fell between {:g} and {:g}", arguments.options.low,
+                           arguments.options.high));
+  }
+  if (!found) throw ExitCode{kNoValley};
+}
+
+}  // namespace
+
+void add_lr_find(CLI::App& program) {
+  auto arguments = std::make_shared<LrFindArguments>();
+  CLI::App* command = program.add_subcommand("lr-find", "Try rising learning rates for a few steps and suggest one.");
+  command->add_option("RECIPE", arguments->recipe, "a TOML file, such as recipes/tiny_novels.toml")->required();
+  command->add_option("--lo", arguments->options.low, "lowest rate")->capture_default_str()->check(CLI::PositiveNumber);
+  command->add_option("--hi", arguments->options.high, "highest rate")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--iters", arguments->options.iterations, "steps from one to the other")->capture_default_str();
+  command->add_option("--seeds", arguments->seeds, "how often, each with a seed of its own")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--out", arguments->out, "folder of pictures and page; out/lr_find_<name of the recipe>");
+  command->add_option("--data", arguments->data_folder, "folder that data is fetched to")->capture_default_str();
+  command->add_flag("--json", arguments->json, "print the result as JSON");
+  command->footer("Example:\n  attune lr-find recipes/tiny_novels.toml --seeds 3\nExit code 4: the loss never fell.");
+  command->callback([arguments] { lr_find(*arguments); });
+}
+
+}  // namespace attune::cli

@@ -1,0 +1,18 @@
+// Rows of a sweep as JSON, a line each. Private.
+#pragma once
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "attune/train/sweep.hpp"
+#include "train/json_numbers.hpp"
+
+namespace attune::train {
+
+nlohmann::ordered_json row_as_json(const SweepRow& row);
+std::string row_json(const SweepRow& row);
+/// None for a line that is no complete row (cut off by a kill).
+std::optional<SweepRow> row_from_json(std::string_view line);
+
+}  // namespace attune::train
