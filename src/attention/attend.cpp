@@ -280,6 +280,11 @@ void reduce(const Problem<T>& p, const RowStatistics<T>& rows, const std::vector
       v->assign(heads, 0);
     }
   }
+  std::vector<double> logs(moments ? std::size_t(s.num_keys) + 2 : 0);  // ln n, once asked for: 0 until then
+  const auto log_of = [&](int n) {
+    double& known = logs[std::size_t(n)];
+    return known > 0 ? known : known = std::log(double(n));
+  };
   for (std::size_t h = 0; h < heads; ++h) {
     double score = -std::numeric_limits<double>::infinity(), logit = score;
     double low = std::numeric_limits<double>::infinity(), least = low;
@@ -297,12 +302,12 @@ void reduce(const Problem<T>& p, const RowStatistics<T>& rows, const std::vector
       if (!moments) continue;
       sums[0] += double(lse[i]);
       sums[1] += double(rows.variance[i]);
-      sums[2] += std::exp(double(rows.largest_logit[i]) - double(lse[i]));
+      sums[2] += double(std::exp(rows.largest_logit[i] - lse[i]));
       sums[3] += double(rows.sink_mass[i]);
       if (rows.visible[i] < 2) continue;
       sums[4] += double(entropy[i]);
       const int keys = rows.visible[i] + (rows.sink_mass[i] > T(0) ? 1 : 0);  // a sink is one more key
-      sums[5] += double(entropy[i]) / std::log(double(keys));
+      sums[5] += double(entropy[i]) / log_of(keys);
       least = std::min(least, double(entropy[i]));
     }
     out.rows[h] = seen;
