@@ -87,7 +87,7 @@
       {name: 'smallest', look: 'two', style: 'dashes', points: of('smallest_entropy')()}], {from: 0, to: 1});
   /** The smallest factor of any head, where the guard acts. */
   function guardFactors() {
-    if (!guardSteps.length || run.guard === 'observe') return [];
+    if (happened.some((h) => h.would)) return [];  // it only observes
     return guardSteps.map((g) => [g.step, g.smallest_factor]);
   }
 
@@ -126,7 +126,7 @@
   function drawMap(map, moment, names) {
     const all = moments.flatMap((m) => Object.values(m.layers).flatMap((l) => l[map.field].map(number))).filter(Number.isFinite);
     if (!all.length || (map.field === 'sink_mass' && all.every((x) => x === 0))) return null;
-    if (map.field === 'factor' && run.guard === 'off') return null;
+    if (map.field === 'factor' && !guardSteps.length) return null;
     const most = all.reduce((a, b) => Math.max(a, b), map.low + 1e-9);
     const high = map.high !== undefined ? map.high : map.log ? Math.max(10, most) : most;
     const share = (x) => map.log ? Math.log(Math.max(x, map.low) / map.low) / Math.log(high / map.low) : (x - map.low) / (high - map.low);

@@ -8,18 +8,25 @@
 #include <memory>
 
 #include "attune/base/error.hpp"
+#include "attune/train/dashboard.hpp"
 #include "attune/train/signals.hpp"
 #include "cli/training.hpp"
 
 namespace attune::cli {
 
 train::RunResult train_here(const train::RunConfig& config, const std::string& run, const std::string& data_folder,
-                            bool resume, std::string_view how_to_go_on) {
+                            bool resume, std::string_view how_to_go_on, std::optional<int> dashboard_port) {
   train::Progress progress(std::cerr, {.terminal = isatty(STDERR_FILENO) != 0});
+  std::optional<train::Dashboard> dashboard;
+  if (dashboard_port) {
+    dashboard.emplace(*dashboard_port);
+    progress.note("dashboard: " + dashboard->address());
+  }
   const train::StopOnSignal signal;
   const train::RunHooks hooks{.told = [&](std::string_view line) { progress.note(std::string(line)); },
                               .progress = &progress,
-                              .stop = [&] { return signal.requested(); }};
+                              .stop = [&] { return signal.requested(); },
+                              .dashboard = dashboard ? &*dashboard : nullptr};
   const train::RunResult result =
       resume ? train::resume_run(run, data_folder, hooks) : train::start_run(config, run, data_folder, hooks);
   if (result.refused > 0)
@@ -38,7 +45,8 @@ struct TrainArguments {
   double minutes = 0;
   std::int64_t steps = 0;
   std::int64_t seed = -1;
-  bool json = false;
+  bool json = false, dashboard = false;
+  int port = 0;
 };
 
 void train(const TrainArguments& arguments) {
@@ -52,7 +60,8 @@ void train(const TrainArguments& arguments) {
     run = arguments.out.empty() ? "out/" + std::filesystem::path(arguments.recipe).stem().string() : arguments.out;
   }
   const train::RunResult result =
-      train_here(config, run, arguments.data_folder, !arguments.resume.empty(), "attune train --resume " + run);
+      train_here(config, run, arguments.data_folder, !arguments.resume.empty(), "attune train --resume " + run,
+                 arguments.dashboard ? std::optional(arguments.port) : std::nullopt);
   if (arguments.json)
     return print_json({{"run", run},
                        {"step", result.step},
@@ -86,6 +95,11 @@ void add_train(CLI::App& program) {
       command->add_option("--seed", arguments->seed, "instead of the recipe's")->check(CLI::NonNegativeNumber);
   command->add_option("--data", arguments->data_folder, "folder that data is fetched to")->capture_default_str();
   command->add_flag("--json", arguments->json, "print the result as JSON");
+  CLI::Option* dashboard = command->add_flag("--dashboard", arguments->dashboard,
+                                             "serve a page that shows the training live, to this machine");
+  command->add_option("--port", arguments->port, "of the dashboard; any free one unless given")
+      ->check(CLI::Range(1, 65535))
+      ->needs(dashboard);
   minutes->excludes(steps);
   for (CLI::Option* of_new_runs : {recipe, out, minutes, steps, seed}) resume->excludes(of_new_runs);
   command->footer(

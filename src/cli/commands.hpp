@@ -21,6 +21,7 @@ void add_view(CLI::App& program);
 void add_info(CLI::App& program);
 void add_explain(CLI::App& program);
 void add_schedule(CLI::App& program);
+void add_dashboard(CLI::App& program);
 void add_demo(CLI::App& program);
 
 /// Thrown by a command that Ctrl-C has stopped after it saved its work.

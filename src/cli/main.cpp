@@ -54,6 +54,7 @@ int run(int argc, char** argv) {
   add_info(program);
   add_explain(program);
   add_schedule(program);
+  add_dashboard(program);
   add_demo(program);
   try {
     program.parse(argc, argv);

@@ -65,6 +65,7 @@ TEST_F(Cli, WrongUsageIsTwo) {
                                              {"train"},
                                              {"train", "a.toml", "--resume", "out/a"},
                                              {"train", "a.toml", "--minutes", "-1"},
+                                             {"train", "a.toml", "--port", "80"},
                                              {"translate", "run", "a", "--beam", "0"}}) {
     const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.code, 2) << outcome.err;
@@ -217,13 +218,17 @@ TEST_F(Cli, ADemoWritesItsResult) {
 
 TEST_F(Cli, CtrlCSavesAndStops) {
   write_recipe(100000);
-  Program training(work_.path(), {"train", "tiny.toml"});
+  Program training(work_.path(), {"train", "tiny.toml", "--dashboard"});
   while (!fs::exists(work_ / "out/tiny/checkpoint/state.json") && training.runs_for(std::chrono::milliseconds(5))) {
   }
   training.send(SIGINT);
   const Outcome stopped = training.wait();
   EXPECT_EQ(stopped.code, 130) << stopped.err;
   EXPECT_NE(stopped.err.find("attune train --resume out/tiny"), std::string::npos) << stopped.err;
+  EXPECT_NE(stopped.err.find("dashboard: http://127.0.0.1:"), std::string::npos) << stopped.err;
+  EXPECT_EQ(run({"dashboard", "out/tiny"}).out, "out/tiny/dashboard.html\n");
+  EXPECT_NE(io::read_file(work_ / "out/tiny/dashboard.html").find("\"event\":\"heads\""), std::string::npos);
+  expect_error(run({"dashboard", "out/nothing"}), "out/nothing");
   EXPECT_EQ(run({"translate", "out/tiny", "open the file."}).code, 0) << "what was saved can translate";
 }
 

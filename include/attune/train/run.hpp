@@ -15,11 +15,14 @@
 
 namespace attune::train {
 
+class Dashboard;
+
 /// How the caller takes part.
 struct RunHooks {
-  FetchProgress told;            // lines about text, tokenizer and warnings
-  Progress* progress = nullptr;  // the line that tells how training goes
-  std::function<bool()> stop;    // asked between two updates; true: save and return
+  FetchProgress told;              // lines about text, tokenizer and warnings
+  Progress* progress = nullptr;    // the line that tells how training goes
+  std::function<bool()> stop;      // asked between two updates; true: save and return
+  Dashboard* dashboard = nullptr;  // the page that shows how training goes (train/dashboard.hpp)
 };
 
 struct RunResult {
