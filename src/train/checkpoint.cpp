@@ -104,8 +104,10 @@ auto reading(const fs::path& folder, F&& f) {
 /// The files that the checkpoint in place consists of; none if there is none that can be read.
 std::set<std::string> files_in_place(const fs::path& folder) {
   try {
-    const Json files = read_state(folder).at("files");
-    return {files.at("weights").at("name").get<std::string>(), files.at("optimizer").at("name").get<std::string>()};
+    const Json state = read_state(folder);
+    std::set<std::string> names;
+    for (const auto& file : state.at("files")) names.insert(file.at("name").get<std::string>());
+    return names;
   } catch (const std::exception&) {
     return {};
   }
@@ -117,7 +119,7 @@ void remove_others(const fs::path& folder, const std::set<std::string>& keep) {
   std::vector<fs::path> others;
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
     const std::string name = entry.path().filename().string();
-    const bool ours = name.starts_with("weights-") || name.starts_with("optimizer-");
+    const bool ours = name.starts_with("weights-") || name.starts_with("optimizer-") || name.starts_with("guard-");
     if (ours && !keep.contains(name)) others.push_back(entry.path());
   }
   for (const fs::path& other : others) fs::remove(other, ignored);
@@ -135,7 +137,7 @@ void save_checkpoint(const fs::path& folder, const Checkpoint& c) {
     const std::string name = fmt::format("{}-{}.safetensors", what, c.step);
     return in_place.contains(name) ? fmt::format("{}-{}-again.safetensors", what, c.step) : name;
   };
-  const std::string weights = free_name("weights"), optimizer = free_name("optimizer");
+  const std::string weights = free_name("weights"), optimizer = free_name("optimizer"), guard = free_name("guard");
   Json state;
   state["version"] = kVersion;
   state["step"] = c.step;
@@ -148,12 +150,20 @@ void save_checkpoint(const fs::path& folder, const Checkpoint& c) {
   state["numerics"] = c.numerics;
   state["numbers"] = Json::object();
   for (const auto& [name, x] : c.numbers) state["numbers"][name] = number_json(x);
+  state["guard"] = {{"numbers", Json::object()}, {"arrays", Json::array()}};
+  for (const auto& [name, numbers] : c.guard.numbers) {
+    Json& list = state["guard"]["numbers"][name] = Json::array();
+    for (const double x : numbers) list.push_back(number_json(x));
+  }
+  for (const auto& array : c.guard.arrays) state["guard"]["arrays"].push_back(array.first);
   state["optimizer"] = {{"kind", c.optimizer.kind},
                         {"step", c.optimizer.step},
                         {"skipped", c.optimizer.skipped},
                         {"offsets", c.optimizer.offsets},
                         {"arrays", Json::array()}};
   for (const auto& array : c.optimizer.arrays) state["optimizer"]["arrays"].push_back(array.first);
+  state["optimizer"]["numbers"] = Json::object();
+  for (const auto& [name, x] : c.optimizer.numbers) state["optimizer"]["numbers"][name] = number_json(x);
   NamedArrays named;
   for (const nn::NamedTensor& w : c.weights) named.emplace_back(w.name, w.tensor);
   state["weights"] = Json::array();
@@ -161,13 +171,14 @@ void save_checkpoint(const fs::path& folder, const Checkpoint& c) {
   try {
     state["files"] = {{"weights", write_arrays(folder, weights, named)},
                       {"optimizer", write_arrays(folder, optimizer, c.optimizer.arrays)}};
+    if (!c.guard.arrays.empty()) state["files"]["guard"] = write_arrays(folder, guard, c.guard.arrays);
     state["checksum"] = crc_of(state.dump());
     io::write_file(folder / kState, state.dump(1) + "\n");
   } catch (...) {
     remove_others(folder, files_in_place(folder));
     throw;
   }
-  remove_others(folder, {weights, optimizer});
+  remove_others(folder, {weights, optimizer, guard});
 }
 
 bool has_checkpoint(const fs::path& folder) { return fs::exists(folder / kState); }
@@ -197,6 +208,21 @@ std::vector<nn::NamedTensor> weights_of(const fs::path& folder, const Json& stat
   return weights;
 }
 
+/// Empty where a run without a guard, or a program that knew none, wrote the checkpoint.
+GuardState guard_of(const fs::path& folder, const Json& state) {
+  GuardState guard;
+  if (!state.contains("guard")) return guard;
+  for (const auto& [name, numbers] : state.at("guard").at("numbers").items()) {
+    for (const Json& x : numbers) guard.numbers[name].push_back(number_from(x));
+    if (numbers.empty()) guard.numbers[name] = {};
+  }
+  if (!state.at("files").contains("guard")) return guard;
+  const Json& file = state.at("files").at("guard");
+  guard.arrays =
+      in_order(read_arrays(folder, file), state.at("guard").at("arrays"), folder / file.at("name").get<std::string>());
+  return guard;
+}
+
 }  // namespace
 
 Checkpoint load_checkpoint(const fs::path& folder) {
@@ -214,12 +240,17 @@ Checkpoint load_checkpoint(const fs::path& folder) {
     c.schedule = state.at("schedule");
     c.numerics = state.at("numerics");
     for (const auto& [name, x] : state.at("numbers").items()) c.numbers[name] = number_from(x);
+    c.guard = guard_of(folder, state);
     const Json& optimizer = state.at("optimizer");
     const Json& file = state.at("files").at("optimizer");
     c.optimizer.kind = optimizer.at("kind");
     c.optimizer.step = optimizer.at("step");
     c.optimizer.skipped = optimizer.at("skipped");
     c.optimizer.offsets = optimizer.at("offsets").get<std::vector<std::int64_t>>();
+    const Json numbers = optimizer.value("numbers", Json::object());  // items() looks into it
+    for (const auto& [name, x] : numbers.items()) {
+      c.optimizer.numbers[name] = number_from(x);
+    }
     c.optimizer.arrays =
         in_order(read_arrays(folder, file), optimizer.at("arrays"), folder / file.at("name").get<std::string>());
     c.weights = weights_of(folder, state);

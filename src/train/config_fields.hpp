@@ -86,7 +86,6 @@ void visit_fields(Config& c, Visit& visit) {
     visit.key("log_every", c.train.log_every, between(1, kMost));
     visit.key("checkpoint_every", c.train.checkpoint_every, between(1, kMost));
     visit.key("validate_every", c.train.validate_every, between(0, kMost));
-    visit.key("tensorboard", c.train.tensorboard, any());
   });
   visit.table("optimizer", [&] {
     visit.key("kind", c.optimizer.kind, one_of({"sgd", "adam", "adamw"}));
@@ -101,6 +100,16 @@ void visit_fields(Config& c, Visit& visit) {
     visit.key("clip_value", c.optimizer.clip_value, between(0, 1e30));
   });
   visit.schedule("schedule", c.schedule);
+  visit.table("guard", [&] {
+    visit.key("mode", c.guard.mode, one_of({"off", "observe", "lr", "clip", "full"}));
+    visit.key("rule", c.guard.rule, one_of({"move", "quack"}));
+    visit.key("limit", c.guard.limit, above(0));
+    visit.key("tau", c.guard.tau, above(0));
+    visit.key("closed_loop", c.guard.closed_loop, any());
+    visit.key("warmup_clock", c.guard.warmup_clock, any());
+    visit.key("snapshot_every", c.guard.snapshot_every, between(0, kMost));
+    visit.key("most_rollbacks", c.guard.most_rollbacks, between(0, 1000));
+  });
 }
 
 /// The schedule with every field but `total`, which belongs to [train]. Throws what Schedule::from_spec throws.

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -10,9 +11,10 @@
 #include "attune/base/error.hpp"
 #include "attune/train/checkpoint.hpp"
 #include "attune/train/clock.hpp"
+#include "attune/train/event_log.hpp"
+#include "attune/train/guard_config.hpp"
 #include "attune/train/task.hpp"
 #include "attune/train/trainer.hpp"
-#include "train/run_log.hpp"
 
 namespace attune::train {
 namespace {
@@ -29,6 +31,7 @@ struct Run {
   std::unique_ptr<Learner> learner;
   std::unique_ptr<optim::Optimizer> optimizer;
   std::optional<Trainer> trainer;
+  std::optional<AttentionGuard> guard;  // once the number of updates is known
   RunFacts facts;
 
   // Carried from piece to piece of the run, by way of the checkpoints.
@@ -88,6 +91,12 @@ void decide_steps(Run& run) {
   write_config(run.config, run.files.config);
 }
 
+/// The recipe's guard, from now on around every update.
+void guard(Run& run) {
+  run.guard.emplace(run.model(), *run.optimizer, guard_options(run.config));
+  if (run.guard->watches()) run.trainer->set_guard(&*run.guard);
+}
+
 void save(const Run& run) {
   Checkpoint checkpoint;
   checkpoint.weights = run.model().named_parameters();
@@ -102,6 +111,7 @@ void save(const Run& run) {
                         {"refused", run.refused},
                         {"interval_loss", run.interval_loss},
                         {"interval_tokens", run.interval_tokens}};
+  checkpoint.guard = run.guard->state();
   save_checkpoint(run.files.checkpoint, checkpoint);
 }
 
@@ -120,6 +130,7 @@ void restore(Run& run) {
   run.optimizer->load_state(checkpoint.optimizer);
   run.model().set_generator(dropout->second.generator());
   run.learner->seek(checkpoint.data);
+  run.guard->load_state(checkpoint.guard);
   const auto number = [&](const char* name) {
     const auto found = checkpoint.numbers.find(name);
     return found == checkpoint.numbers.end() ? 0.0 : found->second;
@@ -131,37 +142,55 @@ void restore(Run& run) {
   run.interval_tokens = number("interval_tokens");
 }
 
+void write_event(EventLog& log, const GuardEvent& e) {
+  log.write({{"event", "guard"},
+             {"step", e.step},
+             {"layer", e.layer},
+             {"head", e.head},
+             {"signal", e.signal},
+             {"value", e.value},
+             {"threshold", e.threshold},
+             {"action", e.action},
+             {"before", e.before},
+             {"after", e.after}});
+}
+
 /// Updates until the last step, or until somebody wants it to stop.
 RunResult train(Run& run) {
   const TrainConfig& plan = run.config.train;
   const double seconds_before = run.seconds, tokens_before = run.tokens, began = steady_seconds();
   const std::int64_t first_step = run.optimizer->step();
-  const bool begins = !has_checkpoint(run.files.checkpoint);
-  RunJournal log(run.files, plan.tensorboard, first_step, begins, run.hooks.dashboard);
+  EventLog log = EventLog::resume(run.files.log, first_step);
   RunResult result{
       .steps = plan.steps, .parameters = run.facts.parameters, .valid_loss = std::numeric_limits<double>::quiet_NaN()};
   ProgressState shown{.step = first_step, .steps = plan.steps};
   double smooth_loss = 0, smooth_weight = 0;  // of the progress line
   const bool validates = run.learner->has_validation();
   bool look = true;  // ask the next update for its attention
-  if (begins && validates && plan.validate_every > 0) log.valid(0, run.learner->validation_loss());
+  bool worked = false, log_due = false;
+  run.guard->on_event([&](const GuardEvent& e) {
+    // What happens to heads at every update is told where the other numbers of an update are.
+    const bool frequent = e.action.ends_with("scale") || e.action.ends_with("clip");
+    if (log_due || !frequent) write_event(log, e);
+  });
 
   while (run.optimizer->step() < plan.steps) {
     if (run.hooks.stop && run.hooks.stop()) {
       result.interrupted = true;
       break;
     }
-    const bool log_due = (run.optimizer->step() + 1) % plan.log_every == 0 || run.optimizer->step() + 1 == plan.steps;
-    log.begin_update(log_due);
+    log_due = (run.optimizer->step() + 1) % plan.log_every == 0 || run.optimizer->step() + 1 == plan.steps;
     const UpdateReport update = run.trainer->update(look || log_due);
+    worked = true;
     const std::int64_t step = run.optimizer->step();
     run.tokens += double(update.tokens);
     run.seconds = seconds_before + steady_seconds() - began;
     if (look || log_due) shown.max_logit = update.attention.largest_logit, shown.entropy = update.attention.entropy;
     look = false;
+    if (update.went_back) continue;
     if (!update.applied) {
       run.refused += 1;
-      log.refused(step, update);
+      log.write({{"event", "refused"}, {"step", step}, {"loss", update.loss}, {"gradient_norm", update.gradient_norm}});
       continue;
     }
     run.interval_loss += update.loss * double(update.target_tokens);
@@ -170,14 +199,22 @@ RunResult train(Run& run) {
     smooth_weight = 0.98 * smooth_weight + 0.02;
 
     if (log_due) {
-      log.step(update, *run.optimizer, nullptr,
-               {.loss = run.interval_loss / run.interval_tokens, .tokens = run.tokens, .seconds = run.seconds});
+      log.write({{"event", "step"},
+                 {"step", step},
+                 {"loss", run.interval_loss / run.interval_tokens},
+                 {"learning_rate", update.learning_rate},
+                 {"gradient_norm", update.gradient_norm},
+                 {"largest_logit", update.attention.largest_logit},
+                 {"entropy", update.attention.entropy},
+                 {"smallest_entropy", update.attention.smallest_entropy},
+                 {"tokens", run.tokens},
+                 {"seconds", run.seconds}});
       run.interval_loss = run.interval_tokens = 0;
     }
     const bool last = step == plan.steps;
     if (validates && (last || (plan.validate_every > 0 && step % plan.validate_every == 0))) {
       const double valid_loss = run.learner->validation_loss();
-      log.valid(step, valid_loss);
+      log.write({{"event", "valid"}, {"step", step}, {"loss", valid_loss}});
       if (last) result.valid_loss = valid_loss;
     }
     if (!last && plan.checkpoint_every > 0 && step % plan.checkpoint_every == 0) save(run);
@@ -187,13 +224,13 @@ RunResult train(Run& run) {
       shown.loss = smooth_loss / smooth_weight;
       shown.learning_rate = update.learning_rate;
       shown.tokens_per_second = (run.tokens - tokens_before) / elapsed;
-      shown.seconds_left = elapsed / double(step - first_step) * double(plan.steps - step);
+      shown.seconds_left = elapsed / double(std::max<std::int64_t>(1, step - first_step)) * double(plan.steps - step);
       run.hooks.progress->show(shown);
     }
   }
   run.seconds = seconds_before + steady_seconds() - began;
-  if (run.optimizer->step() > first_step || !has_checkpoint(run.files.checkpoint)) save(run);
-  if (run.hooks.progress && run.optimizer->step() > first_step) run.hooks.progress->finish(shown);
+  if (worked || !has_checkpoint(run.files.checkpoint)) save(run);
+  if (run.hooks.progress && worked) run.hooks.progress->finish(shown);
   result.step = run.optimizer->step();
   result.refused = std::int64_t(run.refused);
   result.minutes = run.seconds / 60;
@@ -205,9 +242,11 @@ RunResult open(Run run, const fs::path& data_folder) {
   build(run, data_folder);
   if (has_checkpoint(run.files.checkpoint)) {
     run.optimizer->set_schedule(make_schedule(run.config));
+    guard(run);
     restore(run);
   } else {
     decide_steps(run);
+    guard(run);
   }
   return train(run);
 }

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "attune/base/error.hpp"
+#include "attune/train/attention_guard.hpp"
 
 namespace attune::train {
 namespace {
@@ -67,7 +68,8 @@ UpdateReport Trainer::propose(bool attention, std::optional<double> learning_rat
   if (!report.sites.empty() && std::isfinite(report.loss)) report.attention = summarize(report.sites);
 
   // A loss that is not finite makes the gradient so as well, except where the model cuts it off: both are looked at.
-  report.staged = std::isfinite(report.loss) && optimizer_.propose(report.learning_rate);
+  report.staged =
+      std::isfinite(report.loss) && (learning_rate ? optimizer_.propose(*learning_rate) : optimizer_.propose());
   report.gradient_norm = optimizer_.gradient_norm();
   report.applied = false;
   return report;
@@ -88,8 +90,21 @@ void Trainer::apply(UpdateReport& report) {
 }
 
 UpdateReport Trainer::update(bool attention) {
-  UpdateReport report = propose(attention);
+  if (guard_ == nullptr) {
+    UpdateReport report = propose(attention);
+    apply(report);
+    return report;
+  }
+  guard_->begin();
+  UpdateReport report = propose(attention || guard_->watches());
+  if (!guard_->inspect({report.loss, report.staged, report.sites})) {
+    report.staged = false;
+    report.went_back = true;
+    refused_ = 0;
+    return report;
+  }
   apply(report);
+  if (report.applied) guard_->finish();
   return report;
 }
 

@@ -3,6 +3,7 @@
 //   <folder>/state.json                      step, generators, data cursor, schedule, and the two files' names and sums
 //   <folder>/weights-<step>.safetensors      parameters by name
 //   <folder>/optimizer-<step>.safetensors    moments, flat
+//   <folder>/guard-<step>.safetensors        snapshots of the attention guard, if it has any
 //
 // The arrays are written first, under names of their own; then state.json is written beside and renamed. That rename is
 // the moment at which the new checkpoint exists: before it state.json names the old files, which are still there, after
@@ -18,6 +19,7 @@
 #include "attune/nn/module.hpp"
 #include "attune/optim/optimizer.hpp"
 #include "attune/train/batches.hpp"
+#include "attune/train/guard_event.hpp"
 
 namespace attune::train {
 
@@ -43,6 +45,7 @@ struct Checkpoint {
   std::string schedule;                              // Schedule::json()
   std::string numerics;                              // numerics_of_this_machine() where it was written
   std::map<std::string, double> numbers;             // whatever else the loop carries (running loss, tokens seen)
+  GuardState guard;                                  // of the attention guard; empty without one
 };
 
 /// Writes a checkpoint to a folder, which is created if need be, in place of the one that is there.

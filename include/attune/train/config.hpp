@@ -79,7 +79,6 @@ struct TrainConfig {
   std::int64_t log_every = 50;  // updates
   std::int64_t checkpoint_every = 500;
   std::int64_t validate_every = 1000;  // 0: never
-  bool tensorboard = false;            // write the log's numbers for TensorBoard too
 };
 
 struct OptimizerConfig {
@@ -95,6 +94,18 @@ struct OptimizerConfig {
   double clip_value = 0;
 };
 
+/// The attention guard (train/attention_guard.hpp).
+struct GuardConfig {
+  std::string mode = "off";   // "observe", "lr", "clip", "full"
+  std::string rule = "move";  // "quack"
+  double limit = 0.03;        // of a head's move, nats an update
+  double tau = 100;           // largest |score| before QK-clip, nats
+  bool closed_loop = false;
+  bool warmup_clock = true;         // mode full: warm-up waits while training does not look healthy
+  std::int64_t snapshot_every = 0;  // updates; 0: by the length of the run
+  std::int64_t most_rollbacks = 2;
+};
+
 struct RunConfig {
   std::string task = "translate";  // "language-model", "recall"
   std::uint64_t seed = 1;
@@ -104,6 +115,7 @@ struct RunConfig {
   TrainConfig train;
   OptimizerConfig optimizer;
   optim::ScheduleSpec schedule{"linear", {{"warmup", 0.1}}};  // without `total`: it is train.steps
+  GuardConfig guard;
 };
 
 /// Throws Error("read_config: <file>:<line>: ...") for anything that is no valid configuration.

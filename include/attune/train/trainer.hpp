@@ -16,6 +16,8 @@
 
 namespace attune::train {
 
+class AttentionGuard;
+
 struct TrainerOptions {
   std::int64_t accumulate = 1;    // micro-batches of one update
   std::int64_t most_refused = 8;  // updates refused in a row before it is an error
@@ -39,6 +41,7 @@ struct UpdateReport {
   std::int64_t target_tokens = 0;  // of which the loss is the mean
   bool staged = false;             // by propose(): loss and gradient are finite, the update waits to be applied
   bool applied = true;             // false: it was refused; weights and step are as before
+  bool went_back = false;          // the guard found a spike; weights, generator and step are those of a snapshot
   AttentionSummary attention;      // if asked for, and the loss is finite
   /// If asked for: an entry for each attention module and micro-batch, micro-batch by micro-batch.
   std::vector<SiteStatistics> sites;
@@ -50,9 +53,12 @@ class Trainer {
  public:
   Trainer(Learner& learner, optim::Optimizer& optimizer, const TrainerOptions& options = {});
 
-  /// propose() and apply(): takes the next micro-batches and updates the weights once. Asking for attention changes no
-  /// bit of them. A loss or gradient that is not finite changes nothing and is reported; throws Error when that happens
-  /// most_refused times in a row.
+  /// From now on updates are made under a guard, which must outlive the trainer. Null: none.
+  void set_guard(AttentionGuard* guard) { guard_ = guard; }
+
+  /// propose() and apply(), with the guard between them if there is one: takes the next micro-batches and updates the
+  /// weights once. Asking for attention changes no bit of them. A loss or gradient that is not finite changes nothing
+  /// and is reported; throws Error when that happens most_refused times in a row.
   UpdateReport update(bool attention = false);
 
   /// The first half: micro-batches forward and backward, and the update staged in the optimizer, at its learning rate
@@ -65,6 +71,7 @@ class Trainer {
   Learner& learner_;
   optim::Optimizer& optimizer_;
   TrainerOptions options_;
+  AttentionGuard* guard_ = nullptr;
   std::int64_t refused_ = 0;  // in a row
 };
 
