@@ -10,5 +10,6 @@
 #include "attune/nn/multi_head_attention.hpp"
 #include "attune/nn/norm.hpp"
 #include "attune/nn/positions.hpp"
+#include "attune/nn/roles.hpp"
 #include "attune/nn/state.hpp"
 #include "attune/nn/transformer.hpp"
