@@ -86,6 +86,7 @@ void visit_fields(Config& c, Visit& visit) {
     visit.key("log_every", c.train.log_every, between(1, kMost));
     visit.key("checkpoint_every", c.train.checkpoint_every, between(1, kMost));
     visit.key("validate_every", c.train.validate_every, between(0, kMost));
+    visit.key("tensorboard", c.train.tensorboard, any());
   });
   visit.table("optimizer", [&] {
     visit.key("kind", c.optimizer.kind, one_of({"sgd", "adam", "adamw"}));

@@ -11,10 +11,10 @@
 #include "attune/base/error.hpp"
 #include "attune/train/checkpoint.hpp"
 #include "attune/train/clock.hpp"
-#include "attune/train/event_log.hpp"
 #include "attune/train/guard_config.hpp"
 #include "attune/train/task.hpp"
 #include "attune/train/trainer.hpp"
+#include "train/run_log.hpp"
 
 namespace attune::train {
 namespace {
@@ -142,44 +142,30 @@ void restore(Run& run) {
   run.interval_tokens = number("interval_tokens");
 }
 
-void write_event(EventLog& log, const GuardEvent& e) {
-  log.write({{"event", "guard"},
-             {"step", e.step},
-             {"layer", e.layer},
-             {"head", e.head},
-             {"signal", e.signal},
-             {"value", e.value},
-             {"threshold", e.threshold},
-             {"action", e.action},
-             {"before", e.before},
-             {"after", e.after}});
-}
-
 /// Updates until the last step, or until somebody wants it to stop.
 RunResult train(Run& run) {
   const TrainConfig& plan = run.config.train;
   const double seconds_before = run.seconds, tokens_before = run.tokens, began = steady_seconds();
   const std::int64_t first_step = run.optimizer->step();
-  EventLog log = EventLog::resume(run.files.log, first_step);
+  const bool begins = !has_checkpoint(run.files.checkpoint);
+  RunJournal log(run.files, plan.tensorboard, first_step, begins, run.hooks.dashboard);
   RunResult result{
       .steps = plan.steps, .parameters = run.facts.parameters, .valid_loss = std::numeric_limits<double>::quiet_NaN()};
   ProgressState shown{.step = first_step, .steps = plan.steps};
   double smooth_loss = 0, smooth_weight = 0;  // of the progress line
   const bool validates = run.learner->has_validation();
   bool look = true;  // ask the next update for its attention
-  bool worked = false, log_due = false;
-  run.guard->on_event([&](const GuardEvent& e) {
-    // What happens to heads at every update is told where the other numbers of an update are.
-    const bool frequent = e.action.ends_with("scale") || e.action.ends_with("clip");
-    if (log_due || !frequent) write_event(log, e);
-  });
+  bool worked = false;
+  run.guard->on_event([&](const GuardEvent& e) { log.guard(e); });
+  if (begins && validates && plan.validate_every > 0) log.valid(0, run.learner->validation_loss());
 
   while (run.optimizer->step() < plan.steps) {
     if (run.hooks.stop && run.hooks.stop()) {
       result.interrupted = true;
       break;
     }
-    log_due = (run.optimizer->step() + 1) % plan.log_every == 0 || run.optimizer->step() + 1 == plan.steps;
+    const bool log_due = (run.optimizer->step() + 1) % plan.log_every == 0 || run.optimizer->step() + 1 == plan.steps;
+    log.begin_update(log_due);
     const UpdateReport update = run.trainer->update(look || log_due);
     worked = true;
     const std::int64_t step = run.optimizer->step();
@@ -190,7 +176,7 @@ RunResult train(Run& run) {
     if (update.went_back) continue;
     if (!update.applied) {
       run.refused += 1;
-      log.write({{"event", "refused"}, {"step", step}, {"loss", update.loss}, {"gradient_norm", update.gradient_norm}});
+      log.refused(step, update);
       continue;
     }
     run.interval_loss += update.loss * double(update.target_tokens);
@@ -199,22 +185,14 @@ RunResult train(Run& run) {
     smooth_weight = 0.98 * smooth_weight + 0.02;
 
     if (log_due) {
-      log.write({{"event", "step"},
-                 {"step", step},
-                 {"loss", run.interval_loss / run.interval_tokens},
-                 {"learning_rate", update.learning_rate},
-                 {"gradient_norm", update.gradient_norm},
-                 {"largest_logit", update.attention.largest_logit},
-                 {"entropy", update.attention.entropy},
-                 {"smallest_entropy", update.attention.smallest_entropy},
-                 {"tokens", run.tokens},
-                 {"seconds", run.seconds}});
+      log.step(update, *run.optimizer, &*run.guard,
+               {.loss = run.interval_loss / run.interval_tokens, .tokens = run.tokens, .seconds = run.seconds});
       run.interval_loss = run.interval_tokens = 0;
     }
     const bool last = step == plan.steps;
     if (validates && (last || (plan.validate_every > 0 && step % plan.validate_every == 0))) {
       const double valid_loss = run.learner->validation_loss();
-      log.write({{"event", "valid"}, {"step", step}, {"loss", valid_loss}});
+      log.valid(step, valid_loss);
       if (last) result.valid_loss = valid_loss;
     }
     if (!last && plan.checkpoint_every > 0 && step % plan.checkpoint_every == 0) save(run);

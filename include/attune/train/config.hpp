@@ -79,6 +79,7 @@ struct TrainConfig {
   std::int64_t log_every = 50;  // updates
   std::int64_t checkpoint_every = 500;
   std::int64_t validate_every = 1000;  // 0: never
+  bool tensorboard = false;            // write the log's numbers for TensorBoard too
 };
 
 struct OptimizerConfig {
