@@ -22,10 +22,18 @@ void add_info(CLI::App& program);
 void add_explain(CLI::App& program);
 void add_schedule(CLI::App& program);
 void add_dashboard(CLI::App& program);
+void add_doctor(CLI::App& program);
+void add_compare(CLI::App& program);
 void add_demo(CLI::App& program);
+void add_lr_find(CLI::App& program);
+void add_sweep(CLI::App& program);
 
 /// Thrown by a command that Ctrl-C has stopped after it saved its work.
 struct Interrupted {};
+/// Thrown by a command that has printed its result, which deserves an exit code of its own.
+struct ExitCode {
+  int code = 0;
+};
 
 /// Objects keep the order in which they were filled: what is printed reads from top to bottom.
 using Json = nlohmann::ordered_json;

@@ -54,7 +54,11 @@ int run(int argc, char** argv) {
   add_info(program);
   add_explain(program);
   add_schedule(program);
+  add_lr_find(program);
+  add_sweep(program);
   add_dashboard(program);
+  add_doctor(program);
+  add_compare(program);
   add_demo(program);
   try {
     program.parse(argc, argv);
@@ -67,6 +71,8 @@ int run(int argc, char** argv) {
     return 2;
   } catch (const Interrupted&) {
     return 130;
+  } catch (const ExitCode& exit) {
+    return exit.code;
   } catch (const std::exception& error) {
     complain(error.what());
     return 1;

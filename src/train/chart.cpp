@@ -143,7 +143,7 @@ std::string axis_text(double value) {
 std::string chart_svg(const ChartOptions& options, const std::vector<ChartLine>& lines) {
   std::size_t longest = 0;
   for (const ChartLine& line : lines) longest = std::max(longest, line.name.size());
-  const double left = 64, right = options.width - 20 - 7.2 * double(longest), top = options.title.empty() ? 16 : 42,
+  const double left = 64, right = options.width - 20 - 8.2 * double(longest), top = options.title.empty() ? 16 : 42,
                bottom = options.height - 52 - 6.0 * double(options.spans.size());
   Scale x(options.log_x, left, right), y(options.log_y, bottom, top);
   for (const ChartLine& line : lines) {
