@@ -1,6 +1,7 @@
 // Every module.
 #pragma once
 #include "attune/nn/additive_attention.hpp"
+#include "attune/nn/attention_sites.hpp"
 #include "attune/nn/dropout.hpp"
 #include "attune/nn/embedding.hpp"
 #include "attune/nn/feed_forward.hpp"
