@@ -174,26 +174,43 @@ void towards_range(std::int64_t n, double share, const T* target, T* x) {
 template <class T>
 void prodigy_range(std::int64_t n, const ProdigyStep& step, const T* weights, const T* start, const T* grad, T* m, T* v,
                    T* s, ProdigySums& sums) {
-  // Plain loops with eight sums each: the compiler keeps them in vectors of double.
-  const T scale = T(step.grad_scale), decay = T(step.weight_decay), beta1 = T(step.beta1), beta2 = T(step.beta2);
-  const T beta3 = T(step.beta3), fresh1 = T(step.d * (1 - step.beta1)), fresh2 = T(step.d * step.d * (1 - step.beta2));
-  const T fresh3 = T(step.gradient_share);
-  double distance[8] = {}, size[8] = {};
-  const auto one = [&](std::int64_t i, int j) {
-    const T g = scale * grad[i] + decay * weights[i];
-    distance[j] += double(g) * double(start[i] - weights[i]);
-    m[i] = beta1 * m[i] + fresh1 * g;
-    v[i] = beta2 * v[i] + fresh2 * g * g;
-    s[i] = beta3 * s[i] + fresh3 * g;
-    size[j] += std::abs(double(s[i]));
+  using V = Vec<T>;
+  constexpr int kL = kLaneCount<T>, kBlock = 1024;  // elements that are summed in T
+  const V scale = set(T(step.grad_scale)), decay = set(T(step.weight_decay)), beta1 = set(T(step.beta1));
+  const V beta2 = set(T(step.beta2)), beta3 = set(T(step.beta3)), fresh1 = set(T(step.d * (1 - step.beta1)));
+  const V fresh2 = set(T(step.d * step.d * (1 - step.beta2))), fresh3 = set(T(step.gradient_share));
+  V distance, size;
+  const auto one = [&](V g, V w, V from, V& mean, V& square, V& sum) HWY_ATTR {
+    g = hn::MulAdd(decay, w, hn::Mul(scale, g));
+    mean = hn::MulAdd(fresh1, g, hn::Mul(beta1, mean));
+    square = hn::MulAdd(hn::Mul(fresh2, g), g, hn::Mul(beta2, square));
+    sum = hn::MulAdd(fresh3, g, hn::Mul(beta3, sum));
+    distance = hn::MulAdd(g, hn::Sub(from, w), distance);
+    size = hn::Add(size, hn::Abs(sum));
   };
-  std::int64_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    for (int j = 0; j < 8; ++j) one(i + j, j);
+  sums = {};
+  for (std::int64_t i = 0; i < n;) {
+    const std::int64_t end = i + kBlock < n ? i + kBlock : n;
+    distance = size = zero<T>();
+    for (; i + kL <= end; i += kL) {
+      V mean = load(m + i), square = load(v + i), sum = load(s + i);
+      one(load(grad + i), load(weights + i), load(start + i), mean, square, sum);
+      store(mean, m + i);
+      store(square, v + i);
+      store(sum, s + i);
+    }
+    if (i < end) {  // lanes past the end hold zeros, which add nothing
+      const int rest = int(end - i);
+      V mean = load_first(m + i, rest), square = load_first(v + i, rest), sum = load_first(s + i, rest);
+      one(load_first(grad + i, rest), load_first(weights + i, rest), load_first(start + i, rest), mean, square, sum);
+      store_first(mean, m + i, rest);
+      store_first(square, v + i, rest);
+      store_first(sum, s + i, rest);
+      i = end;
+    }
+    sums.distance += double(sum_of_lanes<T>(distance));
+    sums.size += double(sum_of_lanes<T>(size));
   }
-  for (int j = 0; i < n; ++i, ++j) one(i, j);
-  const auto sum = [](const double* x) { return ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + (x[6] + x[7])); };
-  sums = {sum(distance), sum(size)};
 }
 
 template <class T>

@@ -90,7 +90,7 @@ struct ProdigySums {
   double size = 0;      // sum of |s|
 };
 /// g = grad_scale * grad + weight_decay * weights; m = beta1 m + d (1 - beta1) g; v = beta2 v + d^2 (1 - beta2) g^2;
-/// s = beta3 s + gradient_share g. Sums in double over fixed ranges, added in order.
+/// s = beta3 s + gradient_share g. Sums over fixed blocks, added in order in double.
 template <class T>
 ProdigySums prodigy_moments(std::int64_t n, const ProdigyStep&, const T* weights, const T* start, const T* grad, T* m,
                             T* v, T* s);

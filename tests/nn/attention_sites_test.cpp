@@ -21,10 +21,10 @@ struct Case {
 class AttentionSites : public testing::TestWithParam<Case> {};
 
 /// The module, its biases filled, in a tree; largest |score| of each head for some input.
-struct Pair : Module {
+struct SelfAndCross : Module {
   MultiHeadAttention attention;
   Tensor x, memory;
-  explicit Pair(const Case& c)
+  explicit SelfAndCross(const Case& c)
       : attention({.model_dim = 12,
                    .num_heads = c.num_heads,
                    .num_kv_heads = c.num_kv_heads,
@@ -56,7 +56,7 @@ TEST_P(AttentionSites, RowsAreThoseOfTheHead) {
   for (std::size_t head = 0; head < std::size_t(c.num_heads); ++head) {
     for (const bool key : {false, true}) {
       set_seed(7);
-      Pair pair(c);
+      SelfAndCross pair(c);
       const std::vector<AttentionSite> sites = attention_sites(pair);
       ASSERT_EQ(sites.size(), 1u);
       EXPECT_EQ(sites[0].name, "attention");
