@@ -8,7 +8,6 @@
 
 #include "attune/base/error.hpp"
 #include "attune/io/atomic_file.hpp"
-#include "attune/optim/all.hpp"
 #include "train/config_fields.hpp"
 
 namespace attune::train {
@@ -139,28 +138,21 @@ optim::Schedule make_schedule(const RunConfig& config) {
   return detail::schedule_over(config.schedule, config.train.steps);
 }
 
-std::unique_ptr<optim::Optimizer> make_optimizer(const RunConfig& config, const std::vector<Tensor>& parameters) {
-  const OptimizerConfig& o = config.optimizer;
+namespace {
+
+optim::Schedule schedule_so_far(const RunConfig& config) {
   const bool known = config.train.steps > 0 && !optim::counts_in_data(config.schedule);
-  const optim::Schedule schedule = known ? make_schedule(config) : optim::Schedule();
-  std::vector<optim::ParameterGroup> groups{{parameters}};
-  if (o.decay == "matrices") groups = optim::decay_matrices_only(parameters);
-  if (o.kind == "sgd") {
-    return std::make_unique<optim::Sgd>(groups, optim::SgdOptions{.learning_rate = o.learning_rate,
-                                                                  .schedule = schedule,
-                                                                  .momentum = o.momentum,
-                                                                  .nesterov = o.nesterov,
-                                                                  .weight_decay = o.weight_decay,
-                                                                  .clip_norm = o.clip_norm,
-                                                                  .clip_value = o.clip_value});
-  }
-  if (o.kind == "adam") {
-    return std::make_unique<optim::Adam>(groups, optim::AdamOptions{o.learning_rate, schedule, o.betas, o.epsilon,
-                                                                    o.weight_decay, o.clip_norm, o.clip_value});
-  }
-  if (o.kind != "adamw") fail("make_optimizer", "one of sgd, adam, adamw", fmt::format("got `{}`", o.kind));
-  return std::make_unique<optim::AdamW>(groups, optim::AdamWOptions{o.learning_rate, schedule, o.betas, o.epsilon,
-                                                                    o.weight_decay, o.clip_norm, o.clip_value});
+  return known ? make_schedule(config) : optim::Schedule();
+}
+
+}  // namespace
+
+std::unique_ptr<optim::Optimizer> make_optimizer(const RunConfig& config, const std::vector<Tensor>& parameters) {
+  return make_optimizer(config.optimizer, schedule_so_far(config), parameters);
+}
+
+std::unique_ptr<optim::Optimizer> make_optimizer(const RunConfig& config, nn::Module& model) {
+  return make_optimizer(config.optimizer, schedule_so_far(config), model);
 }
 
 }  // namespace attune::train

@@ -5,22 +5,10 @@
 #include <vector>
 
 #include "attune/train/config.hpp"
+#include "train/config_rule.hpp"
+#include "train/optimizer_fields.hpp"
 
 namespace attune::train::detail {
-
-/// What a value may be. Numbers: low .. high, bounds included unless open. Texts: one of `choices`, or any if empty.
-struct Rule {
-  double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
-  bool above_low = false, below_high = false;  // the bound itself is excluded
-  std::vector<std::string_view> choices;
-  std::string_view mechanism;  // texts: a kind of `attune info --mechanisms`; `choices` then come on top
-};
-inline Rule at_least(double low) { return {.low = low}; }
-inline Rule above(double low) { return {.low = low, .above_low = true}; }
-inline Rule between(double low, double high) { return {.low = low, .high = high}; }
-inline Rule share() { return {.low = 0, .high = 1, .below_high = true}; }  // [0, 1)
-inline Rule one_of(std::vector<std::string_view> choices) { return {.choices = std::move(choices)}; }
-inline Rule any() { return {}; }
 
 /// The most that an integer key takes: enough for everything, and products of two still fit 64 bits.
 inline constexpr double kMost = 1e9;
@@ -88,18 +76,7 @@ void visit_fields(Config& c, Visit& visit) {
     visit.key("validate_every", c.train.validate_every, between(0, kMost));
     visit.key("tensorboard", c.train.tensorboard, any());
   });
-  visit.table("optimizer", [&] {
-    visit.key("kind", c.optimizer.kind, one_of({"sgd", "adam", "adamw"}));
-    visit.key("learning_rate", c.optimizer.learning_rate, Rule{.low = 0, .high = 1e6, .above_low = true});
-    visit.key("betas", c.optimizer.betas, share());
-    visit.key("epsilon", c.optimizer.epsilon, Rule{.low = 0, .high = 1, .above_low = true});
-    visit.key("momentum", c.optimizer.momentum, share());
-    visit.key("nesterov", c.optimizer.nesterov, any());
-    visit.key("weight_decay", c.optimizer.weight_decay, between(0, 1e6));
-    visit.key("decay", c.optimizer.decay, one_of({"all", "matrices"}));
-    visit.key("clip_norm", c.optimizer.clip_norm, between(0, 1e30));
-    visit.key("clip_value", c.optimizer.clip_value, between(0, 1e30));
-  });
+  visit.table("optimizer", [&] { visit_optimizer(c.optimizer, visit); });
   visit.schedule("schedule", c.schedule);
   visit.table("guard", [&] {
     visit.key("mode", c.guard.mode, one_of({"off", "observe", "lr", "clip", "full"}));

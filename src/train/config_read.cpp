@@ -1,9 +1,6 @@
 // From TOML to RunConfig. Every complaint names the file, the line and what would have been right.
 #include <fmt/format.h>
 
-#define TOML_ENABLE_FORMATTERS 0
-#include <toml++/toml.h>
-
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -19,6 +16,7 @@
 #include "attune/base/nearest.hpp"
 #include "attune/io/atomic_file.hpp"
 #include "train/config_fields.hpp"
+#include "train/config_table.hpp"
 
 namespace attune::train {
 namespace {
@@ -95,6 +93,9 @@ class Reader {
     const Unknown& first = *std::min_element(unknown_.begin(), unknown_.end(),
                                              [](const Unknown& a, const Unknown& b) { return a.line < b.line; });
     const std::string place = first.path.empty() ? "a key of the recipe" : fmt::format("a key of [{}]", first.path);
+    if (const auto owners = optimizers_with(first.key); first.path == "optimizer" && !owners.empty()) {
+      complain(first.line, place, fmt::format("got `{}`, a key of {}", first.key, fmt::join(owners, ", ")));
+    }
     for (const auto& [path, keys] : known_) {
       if (std::find(keys.begin(), keys.end(), first.key) != keys.end()) {
         complain(first.line, place,
@@ -318,15 +319,21 @@ void check_together(const RunConfig& c, const Reader& reader) {
 
 }  // namespace
 
-RunConfig parse_config(std::string_view text, std::string_view name) {
-  toml::table root;
+toml::table parse_toml(std::string_view function, std::string_view text, std::string_view name) {
   try {
-    root = toml::parse(text, name);
+    return toml::parse(text, name);
   } catch (const toml::parse_error& error) {
     std::string reason(error.description());
     std::replace(reason.begin(), reason.end(), '\n', ' ');
-    fail("read_config", fmt::format("{}:{}: valid TOML", name, error.source().begin.line), reason);
+    fail(function, fmt::format("{}:{}: valid TOML", name, error.source().begin.line), reason);
   }
+}
+
+RunConfig parse_config(std::string_view text, std::string_view name) {
+  return config_from_table(parse_toml("read_config", text, name), name);
+}
+
+RunConfig config_from_table(const toml::table& root, std::string_view name) {
   RunConfig config;
   Reader reader(root, name);
   detail::visit_fields(config, reader);

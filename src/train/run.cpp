@@ -54,7 +54,7 @@ void build(Run& run, const fs::path& data_folder) {
     context.data_sha256 = run.facts.task.data_sha256;
   }
   run.learner = make_learner(run.config, context);
-  run.optimizer = make_optimizer(run.config, run.model().parameters());
+  run.optimizer = make_optimizer(run.config, run.model());
   run.trainer.emplace(*run.learner, *run.optimizer, TrainerOptions{.accumulate = run.config.train.accumulate});
   run.facts.task = run.learner->facts();
   run.facts.parameters = run.model().num_parameters();
@@ -112,7 +112,10 @@ void save(const Run& run) {
                         {"interval_loss", run.interval_loss},
                         {"interval_tokens", run.interval_tokens}};
   checkpoint.guard = run.guard->state();
+  // The weights of a checkpoint are those to evaluate with; where others are trained, the optimizer's state has them.
+  run.optimizer->eval();
   save_checkpoint(run.files.checkpoint, checkpoint);
+  run.optimizer->train();
 }
 
 void restore(Run& run) {
@@ -191,7 +194,9 @@ RunResult train(Run& run) {
     }
     const bool last = step == plan.steps;
     if (validates && (last || (plan.validate_every > 0 && step % plan.validate_every == 0))) {
+      run.optimizer->eval();  // with averages, the weights to evaluate with
       const double valid_loss = run.learner->validation_loss();
+      run.optimizer->train();
       log.valid(step, valid_loss);
       if (last) result.valid_loss = valid_loss;
     }

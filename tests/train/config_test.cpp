@@ -160,8 +160,10 @@ TEST(Config, WrongTypesAndRangesNameTheLine) {
             "read_config: r.toml:4: `learning_rate`, a number above 0 and at most 1000000, got nan");
   EXPECT_EQ(complaint(kSteps + "[optimizer]\nbetas = [0.9]\n"),
             "read_config: r.toml:4: `betas`, a list of 2, got a list of 1");
-  EXPECT_EQ(complaint(kSteps + "[optimizer]\nkind = \"adamv\"\n"),
-            "read_config: r.toml:4: `kind`, one of sgd, adam, adamw, got \"adamv\"; the nearest is \"adam\"");
+  EXPECT_EQ(
+      complaint(kSteps + "[optimizer]\nkind = \"adamv\"\n"),
+      "read_config: r.toml:4: `kind`, one of sgd, adam, adamw, nadam, radam, adafactor, lamb, lion, muon, ademamix, "
+      "schedule_free, prodigy, got \"adamv\"; the nearest is \"adam\"");
   EXPECT_EQ(complaint(kSteps + "[model]\ntie_output = 1\n"),
             "read_config: r.toml:4: `tie_output`, true or false, got 1");
   EXPECT_NE(complaint(kSteps + "[model.attention]\nscore = \"scaled_dto\"\n").find("the nearest is \"scaled_dot\""),
@@ -202,7 +204,7 @@ TEST(Config, MakesTheOptimizerItDescribes) {
   EXPECT_EQ(make_optimizer(c, parameters())->kind(), "sgd");
   c.optimizer.kind = "adam";
   EXPECT_EQ(make_optimizer(c, parameters())->kind(), "adam");
-  c.optimizer.kind = "lion";
+  c.optimizer.kind = "loin";
   EXPECT_THROW(make_optimizer(c, parameters()), Error);
 }
 

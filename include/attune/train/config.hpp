@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "attune/optim/optimizer.hpp"
+#include "attune/train/optimizer_config.hpp"
 
 namespace attune::train {
 
@@ -82,19 +82,6 @@ struct TrainConfig {
   bool tensorboard = false;            // write the log's numbers for TensorBoard too
 };
 
-struct OptimizerConfig {
-  std::string kind = "adamw";  // "sgd", "adam", "adamw"
-  double learning_rate = 1e-3;
-  std::array<double, 2> betas{0.9, 0.999};
-  double epsilon = 1e-8;
-  double momentum = 0;  // sgd
-  bool nesterov = false;
-  double weight_decay = 0.01;
-  std::string decay = "all";  // "all", "matrices": what weight decay applies to
-  double clip_norm = 1;       // 0: no clipping
-  double clip_value = 0;
-};
-
 /// The attention guard (train/attention_guard.hpp).
 struct GuardConfig {
   std::string mode = "off";   // "observe", "lr", "clip", "full"
@@ -130,8 +117,9 @@ void write_config(const RunConfig& config, const std::filesystem::path& file);
 
 /// The schedule over train.steps. Throws Error while steps is 0.
 optim::Schedule make_schedule(const RunConfig& config);
-/// The optimizer over these parameters, with its schedule, which is constantly 1 until steps, and epochs where
-/// the schedule counts in them, are known.
+/// The optimizer over these parameters, or over a model's, whose rows have roles. The schedule is constantly 1
+/// until steps, and epochs where the schedule counts in them, are known.
 std::unique_ptr<optim::Optimizer> make_optimizer(const RunConfig& config, const std::vector<Tensor>& parameters);
+std::unique_ptr<optim::Optimizer> make_optimizer(const RunConfig& config, nn::Module& model);
 
 }  // namespace attune::train
