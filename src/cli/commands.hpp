@@ -24,6 +24,7 @@ void add_schedule(CLI::App& program);
 void add_dashboard(CLI::App& program);
 void add_doctor(CLI::App& program);
 void add_compare(CLI::App& program);
+void add_explain_lr(CLI::App& program);
 void add_demo(CLI::App& program);
 void add_lr_find(CLI::App& program);
 void add_sweep(CLI::App& program);

@@ -59,6 +59,7 @@ int run(int argc, char** argv) {
   add_dashboard(program);
   add_doctor(program);
   add_compare(program);
+  add_explain_lr(program);
   add_demo(program);
   try {
     program.parse(argc, argv);
