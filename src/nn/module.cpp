@@ -51,7 +51,8 @@ void Module::to(DType dtype) {
 void Module::visit(const std::function<void(const std::string&, Module&)>& f) { visit_below("", f); }
 void Module::visit_below(const std::string& name, const std::function<void(const std::string&, Module&)>& f) {
   f(name, *this);
-  for (auto& [child_name, child] : children_) child->visit_below(name.empty() ? child_name : name + "." + child_name, f);
+  for (auto& [child_name, child] : children_)
+    child->visit_below(name.empty() ? child_name : name + "." + child_name, f);
 }
 
 void Module::train(bool on) {
