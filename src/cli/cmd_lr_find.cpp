@@ -34,7 +34,7 @@ train::LrFindResult find_once(const LrFindArguments& arguments, train::RunConfig
                                    .told = [](std::string_view line) { complain(line); },
                                    .data_sha256 = ""});
   learner->model().set_generator(Generator(config.seed, 1));
-  const std::unique_ptr<optim::Optimizer> optimizer = train::make_optimizer(config, learner->model().parameters());
+  const std::unique_ptr<optim::Optimizer> optimizer = train::make_optimizer(config, learner->model());
   return train::find_learning_rate(*learner, *optimizer, {.accumulate = config.train.accumulate}, arguments.options);
 }
 
