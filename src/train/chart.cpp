@@ -155,7 +155,6 @@ std::string chart_svg(const ChartOptions& options, const std::vector<ChartLine>&
   }
   if (x.empty() || y.empty())
     fail("chart_svg", "a point that can be drawn", "none is finite (and positive, where an axis is logarithmic)");
-  for (const ChartRule& rule : options.rules_y) y.include(rule.at);
   x.settle(0.02);
   y.settle(0.05);
 
@@ -189,14 +188,14 @@ std::string chart_svg(const ChartOptions& options, const std::vector<ChartLine>&
                      (top + bottom) / 2, in_svg(options.y_label));
 
   for (const ChartRule& rule : options.rules_y) {
-    if (!y.takes(rule.at)) continue;
+    if (!y.takes(rule.at) || y(rule.at) < top || y(rule.at) > bottom) continue;
     out += fmt::format(
         "<line class=\"rule\" x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\"/>"
         "<text class=\"soft\" x=\"{3}\" y=\"{4:.1f}\">{5}</text>\n",
         left, right, y(rule.at), left + 4, y(rule.at) - 4, in_svg(rule.label));
   }
   for (const ChartRule& rule : options.rules_x) {
-    if (!x.takes(rule.at)) continue;
+    if (!x.takes(rule.at) || x(rule.at) < left || x(rule.at) > right) continue;
     out += fmt::format(
         "<line class=\"rule\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\"/>"
         "<text class=\"soft\" transform=\"translate({3:.1f} {4}) rotate(-90)\" text-anchor=\"end\">{5}</text>\n",

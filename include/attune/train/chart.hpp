@@ -22,7 +22,8 @@ struct ChartLine {
   bool markers = true;
 };
 
-/// A line across the picture at one value of y, or up and down it at one value of x.
+/// A line across the picture at one value of y, or up and down it at one value of x; left out where it lies beyond the
+/// points, so that it does not flatten them.
 struct ChartRule {
   double at = 0;
   std::string label;
