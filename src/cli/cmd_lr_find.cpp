@@ -1,13 +1,11 @@
 // attune lr-find RECIPE: which learning rate to begin with.
 #include <fmt/format.h>
 
-#include <cmath>
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 
-#include "attune/base/error.hpp"
 #include "attune/io/atomic_file.hpp"
-#include "attune/train/chart.hpp"
 #include "attune/train/lr_find.hpp"
 #include "attune/train/task.hpp"
 #include "cli/commands.hpp"
@@ -27,32 +25,13 @@ constexpr int kNoValley = 4;
 
 train::LrFindResult find_once(const LrFindArguments& arguments, train::RunConfig config,
                               const std::filesystem::path& out) {
-  set_seed(config.seed);
   const std::unique_ptr<train::Learner> learner =
       train::make_learner(config, {.files = train::RunFiles(out),
                                    .data_folder = arguments.data_folder,
                                    .told = [](std::string_view line) { complain(line); },
                                    .data_sha256 = ""});
-  learner->model().set_generator(Generator(config.seed, 1));
   const std::unique_ptr<optim::Optimizer> optimizer = train::make_optimizer(config, learner->model());
   return train::find_learning_rate(*learner, *optimizer, {.accumulate = config.train.accumulate}, arguments.options);
-}
-
-Json to_json(const train::LrFindResult& result) {
-  const auto number = [](const std::optional<double>& x) { return x ? Json(*x) : Json(); };
-  Json points = Json::array();
-  for (const train::LrFindPoint& p : result.points)
-    points.push_back({{"learning_rate", p.learning_rate},
-                      {"loss", p.loss},
-                      {"smooth_loss", p.smooth_loss},
-                      {"max_logit", p.max_logit},
-                      {"entropy", p.entropy},
-                      {"move", p.move}});
-  return {{"valley", number(result.valley)},
-          {"attention_limit", number(result.attention_limit)},
-          {"suggestion", number(result.suggestion())},
-          {"diverged", result.diverged},
-          {"points", points}};
 }
 
 void lr_find(const LrFindArguments& arguments) {
@@ -73,43 +52,21 @@ void lr_find(const LrFindArguments& arguments) {
             ? fmt::format(", attention limit {:.2g} ({} head {})", *r.attention_limit, r.limiting_site, r.limiting_head)
             : ""));
   }
-  // Rates are compared as ratios: the mean of their logarithms.
-  double sum = 0;
-  int found = 0;
-  for (const train::LrFindResult& r : results)
-    if (const auto suggestion = r.suggestion()) sum += std::log(*suggestion), ++found;
-  Json report{{"recipe", arguments.recipe},
-              {"suggestion", found ? Json(std::exp(sum / found)) : Json()},
-              {"seeds", Json::array()}};
-  for (const train::LrFindResult& r : results) report["seeds"].push_back(to_json(r));
-  io::write_file(out / "lr_find.json", report.dump(2) + "\n");
-
-  std::string page =
-      "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Learning rate</title><style>"
-      "body{font:16px/1.5 system-ui,sans-serif;max-width:820px;margin:2em auto;padding:0 "
-      "1em;color:#222;background:#fff}"
-      "svg{max-width:100%;height:auto}@media(prefers-color-scheme:dark){body{color:#e6e6e6;background:#16181c}}</"
-      "style>";
-  page += found ? fmt::format("<h1>Begin with {:.2g}</h1>", std::exp(sum / found)) : "<h1>The loss never fell</h1>";
-  const char* const names[] = {"loss", "logits", "entropy"};
-  const std::vector<std::string> panels = train::lr_find_panels(results.front());
-  for (std::size_t i = 0; i < panels.size(); ++i) {
-    io::write_file(out / fmt::format("{}.svg", names[i]), panels[i]);
-    page += panels[i];
-  }
-  io::write_file(out / "index.html", page + "</html>\n");
-
+  const std::filesystem::path page = train::write_lr_find_report(arguments.recipe, results, out);
+  const std::optional<double> suggestion = train::mean_suggestion(results);
   if (arguments.json) {
-    print_json(report);
-  } else if (found) {
+    print_json(Json::parse(io::read_file(out / "lr_find.json")));
+  } else if (suggestion) {
+    const auto found =
+        std::count_if(results.begin(), results.end(), [](const auto& r) { return r.suggestion().has_value(); });
     print_line(fmt::format("suggestion       {:.2g}   the smaller of valley and a third of the attention limit{}",
-                           std::exp(sum / found), found > 1 ? fmt::format(", mean of {} seeds", found) : ""));
-    print_line((out / "index.html").string());
+                           *suggestion, found > 1 ? fmt::format(", mean of {} seeds", found) : ""));
+    print_line(page.string());
   } else {
     print_line(fmt::format("no valley: the loss never fell between {:g} and {:g}", arguments.options.low,
                            arguments.options.high));
   }
-  if (!found) throw ExitCode{kNoValley};
+  if (!suggestion) throw ExitCode{kNoValley};
 }
 
 }  // namespace

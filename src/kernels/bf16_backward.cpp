@@ -19,7 +19,7 @@
 #if defined(__x86_64__)
 #include "kernels/bf16-inl.h"
 
-ATTUNE_BF16_BEGIN
+ATTUNE_X86_BEGIN(ATTUNE_BF16_TARGET)
 namespace attune::kernels::bf16 {
 namespace {
 
@@ -70,7 +70,7 @@ BackwardBlock lay_out(const Bf16Backward& in, Pieces& memory) {
 /// The strip of `keys` keys from the tile's key j0 on, queries from `lane` on: S and dP, then P and dS as pairs.
 /// kMasked: key j of the tile is hidden from queries before from + j; hidden pairs become 0 by selection.
 template <bool kMasked>
-ATTUNE_BF16_NOINLINE void strip(const BackwardBlock& b, int key, int j0, int keys, int from, int lane) {
+ATTUNE_X86_NOINLINE void strip(const BackwardBlock& b, int key, int j0, int keys, int from, int lane) {
   const Bf16Backward& in = b.in;
   const int width = b.width, n = width - lane;
   float* s = b.logits + lane;
@@ -124,7 +124,7 @@ ATTUNE_BF16_NOINLINE void strip(const BackwardBlock& b, int key, int j0, int key
 }
 
 /// dV += P dout and dK += scale dS Q for `keys` keys from the tile's key j0 on, from the queries from `lane` on.
-ATTUNE_BF16_NOINLINE void add_key_gradients(const BackwardBlock& b, int key, int j0, int keys, int lane) {
+ATTUNE_X86_NOINLINE void add_key_gradients(const BackwardBlock& b, int key, int j0, int keys, int lane) {
   const Bf16Backward& in = b.in;
   const std::ptrdiff_t row = std::ptrdiff_t(j0) * b.width + lane;
   const int pairs = (b.width - lane) / 2;
@@ -141,7 +141,7 @@ ATTUNE_BF16_NOINLINE void add_key_gradients(const BackwardBlock& b, int key, int
 }
 
 /// dQ += scale dS^T K for queries first .. last-1, from the tile's first `keys` keys.
-ATTUNE_BF16_NOINLINE void add_query_gradients(const BackwardBlock& b, int key, int keys, int first, int last) {
+ATTUNE_X86_NOINLINE void add_query_gradients(const BackwardBlock& b, int key, int keys, int first, int last) {
   const Bf16Backward& in = b.in;
   if (!in.dquery) return;
   product<Pairs::along_columns, Into::add>(last - first, in.head_dim, (keys + 1) / 2,
@@ -151,7 +151,7 @@ ATTUNE_BF16_NOINLINE void add_query_gradients(const BackwardBlock& b, int key, i
 }
 
 /// All three pair by pair, for a tile of the diagonal with a NaN or infinity that some pair does not see.
-ATTUNE_BF16_NOINLINE void add_visible_gradients(const BackwardBlock& b, int key, int keys, int from) {
+ATTUNE_X86_NOINLINE void add_visible_gradients(const BackwardBlock& b, int key, int keys, int from) {
   const Bf16Backward& in = b.in;
   for (int j = 0; j < keys; ++j) {
     const Bits* k = bits(in.key) + (key + j) * in.key_stride;
@@ -168,14 +168,14 @@ ATTUNE_BF16_NOINLINE void add_visible_gradients(const BackwardBlock& b, int key,
 }
 
 /// Keys that every query of the block sees.
-ATTUNE_BF16_INLINE void full_tile(const BackwardBlock& b, int key, int keys) {
+ATTUNE_X86_INLINE void full_tile(const BackwardBlock& b, int key, int keys) {
   for (int j0 = 0; j0 < keys; j0 += kLanes) strip<false>(b, key, j0, std::min(kLanes, keys - j0), 0, 0);
   add_key_gradients(b, key, 0, keys, 0);
   add_query_gradients(b, key, keys, 0, b.queries);
 }
 
 /// Keys of the diagonal: key j is seen by the queries from j - position on.
-ATTUNE_BF16_INLINE void partial_tile(const BackwardBlock& b, int key, int keys) {
+ATTUNE_X86_INLINE void partial_tile(const BackwardBlock& b, int key, int keys) {
   const Bf16Backward& in = b.in;
   const int from = key - b.position, first = strip_lane(from);
   // Query rows above the first strip take no part; any other may be hidden from some of these keys.
@@ -193,7 +193,7 @@ ATTUNE_BF16_INLINE void partial_tile(const BackwardBlock& b, int key, int keys) 
 }
 
 /// x . y over n numbers, a multiple of 16.
-ATTUNE_BF16_INLINE float dot(const Bits* x, const Bits* y, int n) {
+ATTUNE_X86_INLINE float dot(const Bits* x, const Bits* y, int n) {
   __m512 sum = _mm512_setzero_ps();
   for (int c = 0; c < n; c += 2 * kLanes) {
     const __mmask32 some = n - c < 2 * kLanes ? 0xffffu : 0xffffffffu;
@@ -204,7 +204,7 @@ ATTUNE_BF16_INLINE float dot(const Bits* x, const Bits* y, int n) {
 }
 
 /// What a block of queries needs in every tile of the super-block.
-ATTUNE_BF16_NOINLINE void begin_block(BackwardBlock& b, int head, int q) {
+ATTUNE_X86_NOINLINE void begin_block(BackwardBlock& b, int head, int q) {
   const Bf16Backward& in = b.in;
   b.queries = std::min(kBlock, in.num_queries - q);
   b.width = (b.queries + kLanes - 1) / kLanes * kLanes;
@@ -227,7 +227,7 @@ ATTUNE_BF16_NOINLINE void begin_block(BackwardBlock& b, int head, int q) {
   }
 }
 
-ATTUNE_BF16_NOINLINE void backward(const Bf16Backward& in, std::byte* workspace) {
+ATTUNE_X86_NOINLINE void backward(const Bf16Backward& in, std::byte* workspace) {
   Pieces memory(workspace);
   BackwardBlock b = lay_out(in, memory);
   for (int head = 0; head < in.group; ++head) {
@@ -263,7 +263,7 @@ ATTUNE_BF16_NOINLINE void backward(const Bf16Backward& in, std::byte* workspace)
 
 }  // namespace
 }  // namespace attune::kernels::bf16
-ATTUNE_BF16_END
+ATTUNE_X86_END
 #endif
 
 namespace attune::kernels {

@@ -22,7 +22,7 @@
 #if defined(__x86_64__)
 #include "kernels/bf16-inl.h"
 
-ATTUNE_BF16_BEGIN
+ATTUNE_X86_BEGIN(ATTUNE_BF16_TARGET)
 namespace attune::kernels::bf16 {
 namespace {
 
@@ -64,10 +64,10 @@ ForwardBlock lay_out(const Bf16Forward& in, Pieces& memory) {
 /// Weights 2^(logit - maximum) of kVectors columns of vectors as pairs; sum = sum * factor + their sum, before
 /// rounding. kWide: they stay in float32 where the logits were, for dropout.
 template <int kVectors, bool kWide>
-ATTUNE_BF16_NOINLINE void exponentiate(float* x, int keys, int width, float* maximum, const float* next, float* factor,
-                                       float* sum, Pair* pairs) {
+ATTUNE_X86_NOINLINE void exponentiate(float* x, int keys, int width, float* maximum, const float* next, float* factor,
+                                      float* sum, Pair* pairs) {
   __m512 top[kVectors], total[kVectors];
-  ATTUNE_BF16_UNROLL for (int v = 0; v < kVectors; ++v) {
+  ATTUNE_X86_UNROLL for (int v = 0; v < kVectors; ++v) {
     top[v] = _mm512_loadu_ps(next + v * kLanes);
     const __m512 f = exp2(_mm512_sub_ps(_mm512_loadu_ps(maximum + v * kLanes), top[v]));
     _mm512_storeu_ps(factor + v * kLanes, f);
@@ -76,7 +76,7 @@ ATTUNE_BF16_NOINLINE void exponentiate(float* x, int keys, int width, float* max
   }
   for (int j = 0; j < keys; j += 2, x += 2 * width, pairs += width) {
     const bool second = j + 1 < keys;
-    ATTUNE_BF16_UNROLL for (int v = 0; v < kVectors; ++v) {
+    ATTUNE_X86_UNROLL for (int v = 0; v < kVectors; ++v) {
       const __m512 a = exp2(_mm512_sub_ps(_mm512_loadu_ps(x + v * kLanes), top[v]));
       const __m512 b =
           second ? exp2(_mm512_sub_ps(_mm512_loadu_ps(x + width + v * kLanes), top[v])) : _mm512_setzero_ps();
@@ -89,10 +89,10 @@ ATTUNE_BF16_NOINLINE void exponentiate(float* x, int keys, int width, float* max
       }
     }
   }
-  ATTUNE_BF16_UNROLL for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(sum + v * kLanes, total[v]);
+  ATTUNE_X86_UNROLL for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(sum + v * kLanes, total[v]);
 }
 /// Drops weights of one column of vectors and rounds what stays to pairs.
-ATTUNE_BF16_NOINLINE void drop_and_round(const ForwardBlock& b, int key, int keys, int lane) {
+ATTUNE_X86_NOINLINE void drop_and_round(const ForwardBlock& b, int key, int keys, int lane) {
   const PlainDropout& d = b.in.dropout;
   float* x = b.weights + lane;
   drop(x, b.width, d.seed, d.batch, d.head, d.query + b.first + lane, kLanes, key, keys, d.threshold);
@@ -103,7 +103,7 @@ ATTUNE_BF16_NOINLINE void drop_and_round(const ForwardBlock& b, int key, int key
   }
 }
 /// From logits to pairs of weights, lanes first .. last-1.
-ATTUNE_BF16_INLINE void weigh(const ForwardBlock& b, int key, int keys, int first, int last) {
+ATTUNE_X86_INLINE void weigh(const ForwardBlock& b, int key, int keys, int first, int last) {
   const bool drops = b.in.dropout.threshold < 65536;
   int c = first;
   for (; !drops && c + 4 * kLanes <= last; c += 4 * kLanes)
@@ -119,13 +119,13 @@ ATTUNE_BF16_INLINE void weigh(const ForwardBlock& b, int key, int keys, int firs
 }
 
 /// Packed rows of the values from the even `key` on.
-ATTUNE_BF16_INLINE const Pair* values_at(const ForwardBlock& b, int key) {
+ATTUNE_X86_INLINE const Pair* values_at(const ForwardBlock& b, int key) {
   return b.values + std::ptrdiff_t(key / 2) * b.in.value_dim;
 }
 
 /// Weights against the maximum that the rows have, whatever the tile holds, made while the logits are in registers.
 /// False, and the sums as they were, if that lets a sum grow past 2^60 or is no number.
-ATTUNE_BF16_INLINE bool weigh_at_once(const ForwardBlock& b, int key, int keys) {
+ATTUNE_X86_INLINE bool weigh_at_once(const ForwardBlock& b, int key, int keys) {
   const Bf16Forward& in = b.in;
   std::copy(b.sum, b.sum + b.width, b.next);
   product<Pairs::along_rows, Into::weights>(keys, b.width, in.head_dim / 2, bits(in.key) + key * in.key_stride,
@@ -140,7 +140,7 @@ ATTUNE_BF16_INLINE bool weigh_at_once(const ForwardBlock& b, int key, int keys) 
 }
 
 /// Keys that every query of the block sees.
-ATTUNE_BF16_INLINE void full_tile(const ForwardBlock& b, int key, int keys, bool first) {
+ATTUNE_X86_INLINE void full_tile(const ForwardBlock& b, int key, int keys, bool first) {
   const Bf16Forward& in = b.in;
   const Bits* probs = reinterpret_cast<const Bits*>(b.probs);
   if (!first && in.dropout.threshold >= 65536 && weigh_at_once(b, key, keys)) {
@@ -163,7 +163,7 @@ ATTUNE_BF16_INLINE void full_tile(const ForwardBlock& b, int key, int keys, bool
 }
 
 /// out of queries first .. last-1, pair by pair over what they see: a value that is not finite meets no weight of 0.
-ATTUNE_BF16_NOINLINE void add_visible_values(const ForwardBlock& b, int key, int keys, int from, int first, int last) {
+ATTUNE_X86_NOINLINE void add_visible_values(const ForwardBlock& b, int key, int keys, int from, int first, int last) {
   const Bf16Forward& in = b.in;
   const Bits* probs = reinterpret_cast<const Bits*>(b.probs);
   for (int i = first; i < last; ++i) {
@@ -181,7 +181,7 @@ ATTUNE_BF16_NOINLINE void add_visible_values(const ForwardBlock& b, int key, int
 
 /// Keys of the diagonal, key j seen by the queries from j - position on. Hidden logits become -inf before the maximum
 /// is taken.
-ATTUNE_BF16_INLINE void partial_tile(const ForwardBlock& b, int key, int keys) {
+ATTUNE_X86_INLINE void partial_tile(const ForwardBlock& b, int key, int keys) {
   const Bf16Forward& in = b.in;
   const int from = key - b.position;  // the first query that sees the first key; negative if all do
   const int first = strip_lane(from);
@@ -219,7 +219,7 @@ ATTUNE_BF16_INLINE void partial_tile(const ForwardBlock& b, int key, int keys) {
 }
 
 /// Queries first .. first + count - 1 of the call; `b` has the packed values.
-ATTUNE_BF16_NOINLINE void forward_block(ForwardBlock& b, int first, int count) {
+ATTUNE_X86_NOINLINE void forward_block(ForwardBlock& b, int first, int count) {
   const Bf16Forward& in = b.in;
   b.first = first;
   b.count = count;
@@ -268,7 +268,7 @@ ATTUNE_BF16_NOINLINE void forward_block(ForwardBlock& b, int first, int count) {
   }
 }
 
-ATTUNE_BF16_NOINLINE void forward(const Bf16Forward& in, std::byte* workspace) {
+ATTUNE_X86_NOINLINE void forward(const Bf16Forward& in, std::byte* workspace) {
   Pieces memory(workspace);
   ForwardBlock b = lay_out(in, memory);
   const int keys = visible_keys(in.causal, in.position, in.queries, in.num_keys).end;
@@ -278,7 +278,7 @@ ATTUNE_BF16_NOINLINE void forward(const Bf16Forward& in, std::byte* workspace) {
 
 }  // namespace
 }  // namespace attune::kernels::bf16
-ATTUNE_BF16_END
+ATTUNE_X86_END
 #endif
 
 namespace attune::kernels {

@@ -20,38 +20,16 @@
 #include "kernels/decode_walk.hpp"
 
 #if defined(__x86_64__)
-#if !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // g++ 12 on its own header's undefined vectors
-#endif
-#include <immintrin.h>
-#if !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
-
 #include <cmath>
 #include <cstring>
 #include <limits>
 
 #include "attune/base/cpu.hpp"
+#include "kernels/x86-inl.h"
 
-// clang-format off
 #define ATTUNE_DIGITS_TARGET target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
-#define ATTUNE_DIGITS_PRAGMA(x) _Pragma(#x)
-#if defined(__clang__)
-#define ATTUNE_DIGITS_BEGIN_OF(target) ATTUNE_DIGITS_PRAGMA(clang attribute push(__attribute__((target)), apply_to = function))
-#define ATTUNE_DIGITS_END _Pragma("clang attribute pop")
-#else
-#define ATTUNE_DIGITS_BEGIN_OF(target) ATTUNE_DIGITS_PRAGMA(GCC push_options) ATTUNE_DIGITS_PRAGMA(GCC target)
-#define ATTUNE_DIGITS_END _Pragma("GCC pop_options")
-#endif
-// clang-format on
-#define ATTUNE_DIGITS_INLINE static inline __attribute__((always_inline))
-#define ATTUNE_DIGITS_NOINLINE __attribute__((noinline)) static
-#define ATTUNE_DIGITS_UNROLL _Pragma("GCC unroll 32")
 
-ATTUNE_DIGITS_BEGIN_OF(ATTUNE_DIGITS_TARGET)
+ATTUNE_X86_BEGIN(ATTUNE_DIGITS_TARGET)
 namespace attune::kernels::digits {
 namespace {
 
@@ -76,26 +54,20 @@ struct Range {
 
 /// sum += four products a lane, u unsigned and v signed. Assembly, since g++ 12 keeps two dozen accumulators of the
 /// intrinsic in memory.
-ATTUNE_DIGITS_INLINE void add_products(__m512i& sum, __m512i u, __m512i v) {
+ATTUNE_X86_INLINE void add_products(__m512i& sum, __m512i u, __m512i v) {
   asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "v"(v));
 }
-/// The 32 bits at p in all lanes, kept in a register.
-ATTUNE_DIGITS_INLINE __m512i spread(const void* p) {
-  int x;
-  std::memcpy(&x, p, sizeof(x));
-  __m512i v = _mm512_set1_epi32(x);
-  asm("" : "+v"(v));
-  return v;
-}
+using x86::spread;
+using x86::transpose;
 /// `some` of 64 bytes, 0 behind them; reads nothing past them. kWhole: all, a cheaper load.
 template <bool kWhole>
-ATTUNE_DIGITS_INLINE __m512i load_bytes(const Number* p, __mmask64 some) {
+ATTUNE_X86_INLINE __m512i load_bytes(const Number* p, __mmask64 some) {
   return kWhole ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi8(some, p);
 }
-ATTUNE_DIGITS_INLINE __mmask64 first_bytes(int count) { return (__mmask64(1) << count) - 1; }
+ATTUNE_X86_INLINE __mmask64 first_bytes(int count) { return (__mmask64(1) << count) - 1; }
 
 /// 2^x as in vector-inl.h.
-ATTUNE_DIGITS_INLINE __m512 exp2(__m512 x) {
+ATTUNE_X86_INLINE __m512 exp2(__m512 x) {
   const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   const __mmask16 large = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-200.0f), _CMP_NLT_UQ);
   const __m512 r = _mm512_sub_ps(x, n);
@@ -143,41 +115,18 @@ bool cut_queries(const Decode<float>& in, DecodeRow<float>* const* row, Range<kR
   return true;
 }
 
-/// Sixteen rows of 64 bytes become 16 vectors of the same four bytes of each row.
-ATTUNE_DIGITS_INLINE void transpose(__m512i (&v)[16]) {
-  __m512i w[16];
-  ATTUNE_DIGITS_UNROLL for (int i = 0; i < 16; i += 2) {
-    w[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-    w[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-  }
-  ATTUNE_DIGITS_UNROLL for (int i = 0; i < 16; i += 4) {
-    v[i] = _mm512_unpacklo_epi64(w[i], w[i + 2]);
-    v[i + 1] = _mm512_unpackhi_epi64(w[i], w[i + 2]);
-    v[i + 2] = _mm512_unpacklo_epi64(w[i + 1], w[i + 3]);
-    v[i + 3] = _mm512_unpackhi_epi64(w[i + 1], w[i + 3]);
-  }
-  ATTUNE_DIGITS_UNROLL for (int i = 0; i < 4; ++i) {
-    w[i] = _mm512_shuffle_i32x4(v[i], v[i + 4], 0x88);
-    w[i + 4] = _mm512_shuffle_i32x4(v[i], v[i + 4], 0xdd);
-    w[i + 8] = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0x88);
-    w[i + 12] = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0xdd);
-  }
-  ATTUNE_DIGITS_UNROLL for (int i = 0; i < 8; ++i) {
-    v[i] = _mm512_shuffle_i32x4(w[i], w[i + 8], 0x88);
-    v[i + 8] = _mm512_shuffle_i32x4(w[i], w[i + 8], 0xdd);
-  }
-}
+/// Sixteen keys x 64 bytes: a lane gets the same four bytes of each key.
 template <bool kWhole>
-ATTUNE_DIGITS_INLINE void transpose_square(const DecodeTile<Number>& tile, int g, int column, __mmask64 some,
-                                           std::uint32_t (*to)[kKeys]) {
+ATTUNE_X86_INLINE void transpose_square(const DecodeTile<Number>& tile, int g, int column, __mmask64 some,
+                                        std::uint32_t (*to)[kKeys]) {
   __m512i v[16];
-  ATTUNE_DIGITS_UNROLL for (int i = 0; i < 16; ++i) v[i] = load_bytes<kWhole>(tile.key[g + i] + column, some);
+  ATTUNE_X86_UNROLL for (int i = 0; i < 16; ++i) v[i] = load_bytes<kWhole>(tile.key[g + i] + column, some);
   transpose(v);
-  ATTUNE_DIGITS_UNROLL for (int i = 0; i < 16; ++i) {
+  ATTUNE_X86_UNROLL for (int i = 0; i < 16; ++i) {
     _mm512_store_si512(to[column / 4 + i] + g, _mm512_xor_si512(v[i], _mm512_set1_epi8(-128)));
   }
 }
-ATTUNE_DIGITS_NOINLINE void transpose_keys(const DecodeTile<Number>& tile, int dim, std::uint32_t (*to)[kKeys]) {
+ATTUNE_X86_NOINLINE void transpose_keys(const DecodeTile<Number>& tile, int dim, std::uint32_t (*to)[kKeys]) {
   for (int g = 0; g < kKeys; g += kLanes) {  // row by row: the processor fetches along rows what is not there yet
     int c = 0;
     for (; c + kBytes <= dim; c += kBytes) transpose_square<true>(tile, g, c, 0, to);
@@ -187,35 +136,34 @@ ATTUNE_DIGITS_NOINLINE void transpose_keys(const DecodeTile<Number>& tile, int d
 
 /// weights = query . key of a tile, times scales, asking for the next tile's keys meanwhile.
 template <int kRows, int kDigits>
-ATTUNE_DIGITS_NOINLINE void dot_tile(Range<kRows, kDigits>& at, const DecodeTile<Number>& tile,
-                                     const DecodeTile<Number>& next, int dim) {
+ATTUNE_X86_NOINLINE void dot_tile(Range<kRows, kDigits>& at, const DecodeTile<Number>& tile,
+                                  const DecodeTile<Number>& next, int dim) {
   constexpr int kGroups = kRows == 1 ? 4 : 2;  // vectors of keys at a time
   const int quads = (dim + 3) / 4, lines = (dim + kBytes - 1) / kBytes;
   int asked = 0, line = 0;  // row by row, as memory likes it
   for (int g = 0; g < kKeys; g += kGroups * kLanes) {
     __m512i sum[kRows][kDigits][kGroups];
-    ATTUNE_DIGITS_UNROLL for (int r = 0; r < kRows; ++r) {
-      ATTUNE_DIGITS_UNROLL for (int k = 0; k < kDigits; ++k) {
-        ATTUNE_DIGITS_UNROLL for (int j = 0; j < kGroups; ++j) sum[r][k][j] = _mm512_set1_epi32(at.begin[r][k]);
+    ATTUNE_X86_UNROLL for (int r = 0; r < kRows; ++r) {
+      ATTUNE_X86_UNROLL for (int k = 0; k < kDigits; ++k) {
+        ATTUNE_X86_UNROLL for (int j = 0; j < kGroups; ++j) sum[r][k][j] = _mm512_set1_epi32(at.begin[r][k]);
       }
     }
     for (int quad = 0; quad < quads; ++quad) {
-      ATTUNE_DIGITS_UNROLL for (int j = 0; j < kGroups; ++j) {
+      ATTUNE_X86_UNROLL for (int j = 0; j < kGroups; ++j) {
         __builtin_prefetch(next.key[asked] + line * kBytes, 0, 2);
         if (++line == lines) line = 0, asked = std::min(asked + 1, kKeys - 1);
       }
       __m512i keys[kGroups];
-      ATTUNE_DIGITS_UNROLL for (int j = 0; j < kGroups; ++j) keys[j] =
-          _mm512_load_si512(&at.keys[quad][g + j * kLanes]);
-      ATTUNE_DIGITS_UNROLL for (int r = 0; r < kRows; ++r) {
-        ATTUNE_DIGITS_UNROLL for (int k = 0; k < kDigits; ++k) {
+      ATTUNE_X86_UNROLL for (int j = 0; j < kGroups; ++j) keys[j] = _mm512_load_si512(&at.keys[quad][g + j * kLanes]);
+      ATTUNE_X86_UNROLL for (int r = 0; r < kRows; ++r) {
+        ATTUNE_X86_UNROLL for (int k = 0; k < kDigits; ++k) {
           const __m512i q = spread(&at.query[quad][r][k]);
-          ATTUNE_DIGITS_UNROLL for (int j = 0; j < kGroups; ++j) add_products(sum[r][k][j], keys[j], q);
+          ATTUNE_X86_UNROLL for (int j = 0; j < kGroups; ++j) add_products(sum[r][k][j], keys[j], q);
         }
       }
     }
-    ATTUNE_DIGITS_UNROLL for (int r = 0; r < kRows; ++r) {
-      ATTUNE_DIGITS_UNROLL for (int j = 0; j < kGroups; ++j) {
+    ATTUNE_X86_UNROLL for (int r = 0; r < kRows; ++r) {
+      ATTUNE_X86_UNROLL for (int j = 0; j < kGroups; ++j) {
         const __m512i low = _mm512_add_epi32(_mm512_slli_epi32(sum[r][kDigits - 2][j], 8), sum[r][kDigits - 1][j]);
         __m512 x = _mm512_cvtepi32_ps(low);
         if constexpr (kDigits == 3) x = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][0][j]), _mm512_set1_ps(65536.f), x);
@@ -229,13 +177,13 @@ ATTUNE_DIGITS_NOINLINE void dot_tile(Range<kRows, kDigits>& at, const DecodeTile
 
 /// Logits become weights, and weights times scales of values digits; a row whose maximum grows is rescaled.
 template <int kRows, int kDigits>
-ATTUNE_DIGITS_INLINE void weigh(Range<kRows, kDigits>& at, const DecodeTile<Number>& tile, DecodeRow<float>& row, int r,
-                                int value_dim) {
+ATTUNE_X86_INLINE void weigh(Range<kRows, kDigits>& at, const DecodeTile<Number>& tile, DecodeRow<float>& row, int r,
+                             int value_dim) {
   constexpr int kVectors = kKeys / kLanes;
   float* x = at.weights[r];
   for (int i = tile.keys; i < kKeys; ++i) x[i] = -std::numeric_limits<float>::infinity();  // no key: a weight of 0
   __m512 v[kVectors], top = _mm512_set1_ps(row.maximum);
-  ATTUNE_DIGITS_UNROLL for (int i = 0; i < kVectors; ++i) {
+  ATTUNE_X86_UNROLL for (int i = 0; i < kVectors; ++i) {
     v[i] = _mm512_load_ps(x + i * kLanes);
     top = _mm512_max_ps(top, v[i]);
   }
@@ -249,13 +197,13 @@ ATTUNE_DIGITS_INLINE void weigh(Range<kRows, kDigits>& at, const DecodeTile<Numb
     for (int d = 0; d < decode_padded(value_dim); d += kLanes)
       _mm512_storeu_ps(row.out + d, _mm512_mul_ps(factor, _mm512_loadu_ps(row.out + d)));
     for (int d = 0; d < value_dim; d += kBytes) {
-      ATTUNE_DIGITS_UNROLL for (int i = 0; i < kBytes; i += kLanes)
+      ATTUNE_X86_UNROLL for (int i = 0; i < kBytes; i += kLanes)
           _mm512_store_ps(at.out[r] + d + i, _mm512_mul_ps(factor, _mm512_load_ps(at.out[r] + d + i)));
     }
   }
   __m512 most = _mm512_setzero_ps();
   __mmask16 strange = 0;
-  ATTUNE_DIGITS_UNROLL for (int i = 0; i < kVectors; ++i) {
+  ATTUNE_X86_UNROLL for (int i = 0; i < kVectors; ++i) {
     const __m512 e = exp2(_mm512_sub_ps(v[i], _mm512_set1_ps(row.maximum)));
     sum = _mm512_add_ps(sum, e);
     v[i] = _mm512_mul_ps(e, _mm512_loadu_ps(tile.value_scale + i * kLanes));
@@ -266,9 +214,9 @@ ATTUNE_DIGITS_INLINE void weigh(Range<kRows, kDigits>& at, const DecodeTile<Numb
   // 2^shift * most lies from 2^(bits - 1) to 2^bits; below the normal numbers nothing is left to cut.
   const __m512 exponent = _mm512_getexp_ps(_mm512_set1_ps(_mm512_reduce_max_ps(most)));
   const __m512 shift = _mm512_sub_ps(_mm512_set1_ps(8 * kDigits - 1), _mm512_max_ps(_mm512_set1_ps(-126.f), exponent));
-  ATTUNE_DIGITS_UNROLL for (int i = 0; i < kVectors; ++i) {
+  ATTUNE_X86_UNROLL for (int i = 0; i < kVectors; ++i) {
     const __m512i n = _mm512_cvtps_epi32(_mm512_scalef_ps(v[i], shift));
-    ATTUNE_DIGITS_UNROLL for (int k = 0; k < kDigits; ++k) {
+    ATTUNE_X86_UNROLL for (int k = 0; k < kDigits; ++k) {
       const __m128i digit = _mm512_cvtepi32_epi8(_mm512_srli_epi32(n, unsigned(8 * (kDigits - 1 - k))));
       _mm_storeu_si128(reinterpret_cast<__m128i*>(at.weight_digits[r][k] + i * kLanes), digit);
     }
@@ -280,32 +228,32 @@ ATTUNE_DIGITS_INLINE void weigh(Range<kRows, kDigits>& at, const DecodeTile<Numb
 /// out += weights times values of a tile, asking for the next tile's values meanwhile. Columns of 64 at a time, of
 /// which a turn takes the low or the high half of every 16 and gets two vectors of four keys a lane.
 template <int kRows, int kDigits, bool kHigh, bool kWhole>
-ATTUNE_DIGITS_INLINE void add_half(Range<kRows, kDigits>& at, const DecodeTile<Number>& tile,
-                                   const DecodeTile<Number>& next, int column, __mmask64 some) {
+ATTUNE_X86_INLINE void add_half(Range<kRows, kDigits>& at, const DecodeTile<Number>& tile,
+                                const DecodeTile<Number>& next, int column, __mmask64 some) {
   __m512i sum[kRows][kDigits][2];
-  ATTUNE_DIGITS_UNROLL for (int r = 0; r < kRows; ++r) {
-    ATTUNE_DIGITS_UNROLL for (int k = 0; k < kDigits; ++k) {
-      ATTUNE_DIGITS_UNROLL for (int j = 0; j < 2; ++j) sum[r][k][j] = _mm512_setzero_si512();
+  ATTUNE_X86_UNROLL for (int r = 0; r < kRows; ++r) {
+    ATTUNE_X86_UNROLL for (int k = 0; k < kDigits; ++k) {
+      ATTUNE_X86_UNROLL for (int j = 0; j < 2; ++j) sum[r][k][j] = _mm512_setzero_si512();
     }
   }
   for (int i = 0; i < kKeys; i += 4) {
-    ATTUNE_DIGITS_UNROLL for (int j = 0; j < 2; ++j) {
+    ATTUNE_X86_UNROLL for (int j = 0; j < 2; ++j) {
       __builtin_prefetch(next.value[i + 2 * int(kHigh) + j] + column, 0, 2);
     }
     __m512i v[4];
-    ATTUNE_DIGITS_UNROLL for (int j = 0; j < 4; ++j) v[j] = load_bytes<kWhole>(tile.value[i + j] + column, some);
+    ATTUNE_X86_UNROLL for (int j = 0; j < 4; ++j) v[j] = load_bytes<kWhole>(tile.value[i + j] + column, some);
     const __m512i a = kHigh ? _mm512_unpackhi_epi8(v[0], v[1]) : _mm512_unpacklo_epi8(v[0], v[1]);
     const __m512i b = kHigh ? _mm512_unpackhi_epi8(v[2], v[3]) : _mm512_unpacklo_epi8(v[2], v[3]);
     const __m512i values[2] = {_mm512_unpacklo_epi16(a, b), _mm512_unpackhi_epi16(a, b)};
-    ATTUNE_DIGITS_UNROLL for (int r = 0; r < kRows; ++r) {
-      ATTUNE_DIGITS_UNROLL for (int k = 0; k < kDigits; ++k) {
+    ATTUNE_X86_UNROLL for (int r = 0; r < kRows; ++r) {
+      ATTUNE_X86_UNROLL for (int k = 0; k < kDigits; ++k) {
         const __m512i w = spread(at.weight_digits[r][k] + i);
-        ATTUNE_DIGITS_UNROLL for (int j = 0; j < 2; ++j) add_products(sum[r][k][j], w, values[j]);
+        ATTUNE_X86_UNROLL for (int j = 0; j < 2; ++j) add_products(sum[r][k][j], w, values[j]);
       }
     }
   }
-  ATTUNE_DIGITS_UNROLL for (int r = 0; r < kRows; ++r) {
-    ATTUNE_DIGITS_UNROLL for (int j = 0; j < 2; ++j) {
+  ATTUNE_X86_UNROLL for (int r = 0; r < kRows; ++r) {
+    ATTUNE_X86_UNROLL for (int j = 0; j < 2; ++j) {
       float* out = at.out[r] + column + (2 * int(kHigh) + j) * kLanes;
       const __m512i low = _mm512_add_epi32(_mm512_slli_epi32(sum[r][kDigits - 2][j], 8), sum[r][kDigits - 1][j]);
       __m512 x = _mm512_cvtepi32_ps(low);
@@ -315,8 +263,8 @@ ATTUNE_DIGITS_INLINE void add_half(Range<kRows, kDigits>& at, const DecodeTile<N
   }
 }
 template <int kRows, int kDigits>
-ATTUNE_DIGITS_NOINLINE void add_tile(Range<kRows, kDigits>& at, const DecodeTile<Number>& tile,
-                                     const DecodeTile<Number>& next, int dim) {
+ATTUNE_X86_NOINLINE void add_tile(Range<kRows, kDigits>& at, const DecodeTile<Number>& tile,
+                                  const DecodeTile<Number>& next, int dim) {
   int c = 0;
   for (; c + kBytes <= dim; c += kBytes) {
     add_half<kRows, kDigits, false, true>(at, tile, next, c, 0);
@@ -329,8 +277,8 @@ ATTUNE_DIGITS_NOINLINE void add_tile(Range<kRows, kDigits>& at, const DecodeTile
 }
 
 template <int kRows, int kDigits>
-ATTUNE_DIGITS_NOINLINE bool decode(const Decode<float>& in, DecodeRow<float>* const* row, std::int64_t begin,
-                                   std::int64_t end) {
+ATTUNE_X86_NOINLINE bool decode(const Decode<float>& in, DecodeRow<float>* const* row, std::int64_t begin,
+                                std::int64_t end) {
   Range<kRows, kDigits> at;
   if (!cut_queries(in, row, at)) return false;
   const int padded = (in.value_dim + kBytes - 1) / kBytes * kBytes;
@@ -363,7 +311,7 @@ ATTUNE_DIGITS_NOINLINE bool decode(const Decode<float>& in, DecodeRow<float>* co
 
 }  // namespace
 }  // namespace attune::kernels::digits
-ATTUNE_DIGITS_END
+ATTUNE_X86_END
 #endif
 
 namespace attune::kernels {

@@ -141,6 +141,13 @@ HWY_NOINLINE void product_columns(int m, int k, const T* a, std::ptrdiff_t am, s
   if (i < m) product_block<1, kVectors, kInto, kPartial>(k, a + i * am, am, ak, b, bk, c + i * cm, cm, lanes, last);
 }
 
+/// Columns that one block takes of n: two even halves rather than a full block and a thin one, which waits for loads.
+template <class T>
+HWY_INLINE int block_vectors(int n) {
+  const int vectors = (n + kLaneCount<T> - 1) / kLaneCount<T>;
+  return vectors <= kMostVectors<T> ? vectors : vectors < 2 * kMostVectors<T> ? (vectors + 1) / 2 : kMostVectors<T>;
+}
+
 /// All columns, block after block.
 template <Into kInto, bool kWhole, class T>
 HWY_INLINE void product_pieces(int m, int n, int k, const T* a, std::ptrdiff_t am, std::ptrdiff_t ak, const T* b,
@@ -148,11 +155,7 @@ HWY_INLINE void product_pieces(int m, int n, int k, const T* a, std::ptrdiff_t a
   constexpr int kL = kLaneCount<T>;
   int j = 0;  // columns done
   while (j < n) {
-    const int vectors = (n - j + kL - 1) / kL;
-    // Two even halves rather than a full block and a thin one: thin blocks wait for loads.
-    const int take = vectors <= kMostVectors<T>      ? vectors
-                     : vectors < 2 * kMostVectors<T> ? (vectors + 1) / 2
-                                                     : kMostVectors<T>;
+    const int take = block_vectors<T>(n - j);
     const int columns = take * kL < n - j ? take * kL : n - j;
     const int last = columns - (take - 1) * kL;
     T* l = lanes ? lanes + j : nullptr;

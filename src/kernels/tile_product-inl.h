@@ -20,13 +20,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace attune::kernels::HWY_NAMESPACE {
 
-/// Columns that one block takes of n: two even halves rather than a full block and a thin one, which waits for loads.
-template <class T>
-HWY_INLINE int block_vectors(int n) {
-  const int vectors = (n + kLaneCount<T> - 1) / kLaneCount<T>;
-  return vectors <= kMostVectors<T> ? vectors : vectors < 2 * kMostVectors<T> ? (vectors + 1) / 2 : kMostVectors<T>;
-}
-
 /// kRows x kVectors sums, handed to `step` with where they belong.
 template <int kRows, int kVectors, class T, class Step>
 HWY_INLINE void block_then(int k, const T* HWY_RESTRICT a, std::ptrdiff_t am, std::ptrdiff_t ak,

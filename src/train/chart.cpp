@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "attune/base/error.hpp"
+#include "train/markup.hpp"
 
 namespace attune::train {
 namespace {
@@ -18,22 +19,6 @@ constexpr std::array<const char*, 7> kColours{"#0072b2", "#d55e00", "#009e73", "
                                               "#b8860b", "#56b4e9", "#8a63d2"};
 constexpr int kMarkers = 5;
 constexpr double kLabelHeight = 14;  // pixels between two labels at the lines' ends
-
-std::string in_svg(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '&') {
-      out += "&amp;";
-    } else if (c == '<') {
-      out += "&lt;";
-    } else if (c == '"') {
-      out += "&quot;";
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
 
 /// One axis: values to pixels.
 class Scale {
@@ -103,7 +88,7 @@ class Scale {
 std::string marker(std::size_t kind, double x, double y, const char* colour, bool hollow, const std::string& note) {
   const std::string look = hollow ? fmt::format("class=\"paper\" stroke=\"{}\" stroke-width=\"1.8\"", colour)
                                   : fmt::format("fill=\"{}\"", colour);
-  const std::string inside = note.empty() ? "" : fmt::format("<title>{}</title>", in_svg(note));
+  const std::string inside = note.empty() ? "" : fmt::format("<title>{}</title>", escaped(note));
   constexpr double r = 4;
   switch (kind % kMarkers) {
     case 0:
@@ -165,10 +150,10 @@ std::string chart_svg(const ChartOptions& options, const std::vector<ChartLine>&
       "4}}.paper{{fill:#fff}}"
       "@media(prefers-color-scheme:dark){{text{{fill:#e6e6e6}}.soft{{fill:#a0a0a0}}.grid{{stroke:#3a3a3a}}"
       ".paper{{fill:#16181c}}}}</style>\n<rect class=\"paper\" width=\"{0}\" height=\"{1}\"/>\n",
-      options.width, options.height, in_svg(options.title));
+      options.width, options.height, escaped(options.title));
   if (!options.title.empty())
     out += fmt::format("<text x=\"{}\" y=\"22\" font-size=\"15\" font-weight=\"600\">{}</text>\n", left,
-                       in_svg(options.title));
+                       escaped(options.title));
 
   for (const double v : x.ticks(9)) {
     out += fmt::format(
@@ -183,23 +168,23 @@ std::string chart_svg(const ChartOptions& options, const std::vector<ChartLine>&
         left, right, y(v), left - 8, y(v) + 4, axis_text(v));
   }
   out += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n", (left + right) / 2,
-                     options.height - 10, in_svg(options.x_label));
+                     options.height - 10, escaped(options.x_label));
   out += fmt::format("<text transform=\"translate(16 {:.1f}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
-                     (top + bottom) / 2, in_svg(options.y_label));
+                     (top + bottom) / 2, escaped(options.y_label));
 
   for (const ChartRule& rule : options.rules_y) {
     if (!y.takes(rule.at) || y(rule.at) < top || y(rule.at) > bottom) continue;
     out += fmt::format(
         "<line class=\"rule\" x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\"/>"
         "<text class=\"soft\" x=\"{3}\" y=\"{4:.1f}\">{5}</text>\n",
-        left, right, y(rule.at), left + 4, y(rule.at) - 4, in_svg(rule.label));
+        left, right, y(rule.at), left + 4, y(rule.at) - 4, escaped(rule.label));
   }
   for (const ChartRule& rule : options.rules_x) {
     if (!x.takes(rule.at) || x(rule.at) < left || x(rule.at) > right) continue;
     out += fmt::format(
         "<line class=\"rule\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\"/>"
         "<text class=\"soft\" transform=\"translate({3:.1f} {4}) rotate(-90)\" text-anchor=\"end\">{5}</text>\n",
-        x(rule.at), top, bottom, x(rule.at) + 12, top + 2, in_svg(rule.label));
+        x(rule.at), top, bottom, x(rule.at) + 12, top + 2, escaped(rule.label));
   }
 
   std::vector<std::pair<double, std::size_t>> labels;
@@ -247,7 +232,7 @@ std::string chart_svg(const ChartOptions& options, const std::vector<ChartLine>&
   spread(labels, top + 4, bottom);
   for (const auto& [at, i] : labels) {
     out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" style=\"fill:{}\" font-weight=\"600\">{}</text>\n", right + 8,
-                       at + 4, kColours[i % kColours.size()], in_svg(lines[i].name));
+                       at + 4, kColours[i % kColours.size()], escaped(lines[i].name));
   }
   for (std::size_t k = 0; k < options.spans.size(); ++k) {
     const ChartSpan& span = options.spans[k];

@@ -9,6 +9,7 @@
 
 #include "attune/base/error.hpp"
 #include "attune/io/atomic_file.hpp"
+#include "train/json_numbers.hpp"
 
 namespace attune::train {
 namespace {
@@ -16,9 +17,6 @@ namespace {
 std::string json_text(std::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
-
-/// "nan" whatever its sign, "inf" or "-inf", in quotes.
-std::string not_finite(double x) { return std::isnan(x) ? "\"nan\"" : x > 0 ? "\"inf\"" : "\"-inf\""; }
 
 /// Whether a resumed run at `step` keeps this line.
 bool stays(std::string_view line, std::int64_t step) {
@@ -34,14 +32,14 @@ std::string EventValue::json() const {
   if (const auto* text = std::get_if<std::string>(&value_)) return json_text(*text);
   if (const auto* truth = std::get_if<bool>(&value_)) return *truth ? "true" : "false";
   if (const auto* number = std::get_if<double>(&value_)) {
-    return std::isfinite(*number) ? nlohmann::json(*number).dump() : not_finite(*number);
+    return number_or_text(*number).dump();
   }
   if (const auto* list = std::get_if<std::vector<double>>(&value_)) {
     std::string text = "[";
     for (const double x : *list) {
       if (text.size() > 1) text += ',';
       const auto single = float(x);
-      text += std::isfinite(single) ? fmt::format("{}", single) : not_finite(single);
+      text += std::isfinite(single) ? fmt::format("{}", single) : number_or_text(single).dump();
     }
     return text + "]";
   }

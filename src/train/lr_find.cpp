@@ -8,7 +8,6 @@
 #include <limits>
 
 #include "attune/base/error.hpp"
-#include "attune/train/chart.hpp"
 #include "attune/train/head_signals.hpp"
 #include "attune/train/snapshots.hpp"
 #include "attune/train/trust_region.hpp"
@@ -120,34 +119,6 @@ LrFindResult find_learning_rate(Learner& learner, optim::Optimizer& optimizer, c
   if (const std::optional<std::size_t> bottom = bottom_of(result.points))
     result.valley = result.points[*bottom].learning_rate / 10;
   return result;
-}
-
-std::vector<std::string> lr_find_panels(const LrFindResult& result) {
-  std::vector<ChartRule> marks;
-  if (result.valley) marks.push_back({*result.valley, fmt::format("valley {}", axis_text(*result.valley))});
-  if (result.attention_limit)
-    marks.push_back({*result.attention_limit, fmt::format("attention limit {}", axis_text(*result.attention_limit))});
-  const auto panel = [&](const char* label, bool logarithmic,
-                         const std::vector<std::pair<const char*, double LrFindPoint::*>>& what) {
-    ChartOptions options{
-        .x_label = "learning rate", .y_label = label, .log_x = true, .log_y = logarithmic, .rules_x = marks};
-    options.height = 280;
-    std::vector<ChartLine> lines;
-    for (const auto& [name, value] : what) {
-      ChartLine line{.name = name, .points = {}, .markers = false};
-      for (const LrFindPoint& point : result.points) {
-        const double y = point.*value;
-        line.points.push_back({.x = point.learning_rate, .y = y});
-      }
-      lines.push_back(std::move(line));
-    }
-    return chart_svg(options, lines);
-  };
-  return {
-      panel("loss, nats a token", false, {{"smoothed", &LrFindPoint::smooth_loss}, {"each step", &LrFindPoint::loss}}),
-      panel("largest logit and predicted move, nats", true,
-            {{"logit", &LrFindPoint::max_logit}, {"move", &LrFindPoint::move}}),
-      panel("entropy of attention", false, {{"entropy", &LrFindPoint::entropy}})};
 }
 
 }  // namespace attune::train

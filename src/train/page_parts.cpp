@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "attune/base/error.hpp"
+#include "train/markup.hpp"
 
 namespace attune::train {
 namespace {
@@ -26,11 +27,6 @@ void fill(std::string& html, std::string_view before, std::string_view after, st
   const std::size_t to = from == std::string::npos ? from : html.find(after, from);
   if (to == std::string::npos) fail("assemble_page", fmt::format("a page with {}", before), "it has none");
   html.replace(from, to - from, content);
-}
-
-std::string escaped(std::string_view text) {
-  const std::string out = replaced(text, "&", "&amp;");
-  return replaced(out, "<", "&lt;");
 }
 
 }  // namespace

@@ -14,9 +14,6 @@
 #include <thread>
 
 #include "attune/base/error.hpp"
-#include "attune/base/parallel.hpp"
-#include "attune/io/atomic_file.hpp"
-#include "attune/train/clock.hpp"
 #include "attune/train/run_files.hpp"
 #include "attune/train/run_log_reader.hpp"
 #include "train/child_process.hpp"

@@ -10,6 +10,7 @@
 #include "attune/io/atomic_file.hpp"
 #include "attune/train/chart.hpp"
 #include "attune/train/sweep.hpp"
+#include "train/markup.hpp"
 #include "train/sweep_rows.hpp"
 
 namespace attune::train {
@@ -173,28 +174,21 @@ std::filesystem::path write_sweep_report(const SweepPlan& plan, const std::vecto
   io::write_file(folder / "report.json", report.dump(2) + "\n");
 
   std::string page = fmt::format(
-      "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Sweep {0}</title><style>"
-      "body{{font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 "
-      "1em;color:#222;background:#fff}}"
-      "table{{border-collapse:collapse;font-size:14px;display:block;overflow-x:auto}}td,th{{padding:.25em "
-      ".7em;border-bottom:1px solid #ccc;"
-      "text-align:right}}td:nth-child(-n+2),th:nth-child(-n+2){{text-align:left}}svg{{max-width:100%;height:auto}}"
-      "@media(prefers-color-scheme:dark){{body{{color:#e6e6e6;background:#16181c}}td,th{{border-color:#444}}}}</style>"
-      "<h1>Sweep {0}</h1><p>Lines are medians over {1} seed{2}, bands the range. Hollow: most runs diverged, drawn at "
-      "the "
-      "loss of the untrained model. Bars under the axis: where the loss is within 5 % of the best. A run is trained "
-      "again "
-      "by <code>attune train runs/&lt;run&gt;.toml</code>; a marker tells its runs.</p>\n",
-      plan.name, plan.seeds.size(), plan.seeds.size() == 1 ? "" : "s");
+      "<h1>Sweep {}</h1><p>Lines are medians over {} seed{}, bands the range. Hollow: most runs diverged, drawn at the "
+      "loss "
+      "of the untrained model. Bars under the axis: where the loss is within 5 % of the best. A run is trained again "
+      "by "
+      "<code>attune train runs/&lt;run&gt;.toml</code>; a marker tells its runs.</p>\n",
+      escaped(plan.name), plan.seeds.size(), plan.seeds.size() == 1 ? "" : "s");
   page +=
       "<table><tr><th>task<th>remedy<th>best rate<th>best loss<th>LRS<th>LRS→<th>width, decades<th>diverged<th>largest "
       "logit<th>entropy</tr>\n";
   for (const SweepSummary& s : summaries) {
     page +=
         fmt::format("<tr><td>{}<td>{}<td>{}<td>{:.3f}<td>{:.3f}<td>{:.3f}<td>{:.2f}<td>{}/{}<td>{}<td>{:.2f}</tr>\n",
-                    s.recipe, s.remedy, axis_text(s.sensitivity.best_learning_rate), s.sensitivity.best_loss,
-                    s.sensitivity.lrs, s.sensitivity.lrs_right, s.sensitivity.width, s.diverged, s.runs,
-                    axis_text(s.highest_max_logit), s.lowest_entropy);
+                    escaped(s.recipe), escaped(s.remedy), axis_text(s.sensitivity.best_learning_rate),
+                    s.sensitivity.best_loss, s.sensitivity.lrs, s.sensitivity.lrs_right, s.sensitivity.width,
+                    s.diverged, s.runs, axis_text(s.highest_max_logit), s.lowest_entropy);
   }
   page += "</table>\n";
   for (const std::string& recipe : plan.recipes) {
@@ -204,7 +198,7 @@ std::filesystem::path write_sweep_report(const SweepPlan& plan, const std::vecto
       page += svg;
     }
   }
-  io::write_file(folder / "index.html", page + "</html>\n");
+  io::write_file(folder / "index.html", report_page("Sweep " + escaped(plan.name), page));
   return folder / "index.html";
 }
 

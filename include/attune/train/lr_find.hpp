@@ -10,8 +10,11 @@
 // Model, optimizer, generator and data stand afterwards where they stood before, bit for bit.
 #pragma once
 #include <cstdint>
+#include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "attune/train/trainer.hpp"
@@ -50,7 +53,13 @@ struct LrFindResult {
 LrFindResult find_learning_rate(Learner& learner, optim::Optimizer& optimizer, const TrainerOptions& trainer,
                                 const LrFindOptions& options = {});
 
-/// The three panels (loss, largest logit, entropy, all over the rate) as SVG.
-std::vector<std::string> lr_find_panels(const LrFindResult& result);
+/// Over seeds: the mean of the suggestions' logarithms, since rates compare as ratios; none if there is no suggestion.
+std::optional<double> mean_suggestion(std::span<const LrFindResult> seeds);
+
+/// Writes lr_find.json (all seeds), three pictures of the first seed (loss, logits, entropy, over the rate) and
+/// index.html with them; returns the path of index.html. Throws Error if a file cannot be written or no seed took a
+/// step.
+std::filesystem::path write_lr_find_report(std::string_view recipe, std::span<const LrFindResult> seeds,
+                                           const std::filesystem::path& folder);
 
 }  // namespace attune::train
