@@ -8,13 +8,6 @@
 
 namespace attune {
 
-template struct detail::OfScore<ScaledDot, float>;
-template struct detail::OfScore<ScaledDot, double>;
-template struct detail::OfScore<ScaledDot, Dual<double>>;
-template struct detail::OfNormalizer<Softmax, float>;
-template struct detail::OfNormalizer<Softmax, double>;
-template struct detail::OfNormalizer<Softmax, Dual<double>>;
-
 namespace {
 void same_width(const char* stage, const AttendShape& s) {
   if (s.query_dim != s.key_dim) {

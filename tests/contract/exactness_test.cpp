@@ -55,7 +55,7 @@ void check_float64(Row& row, const kernels::ReferenceForward& forward, const Res
   const Scenario& s = row.scenario;
   const auto up = doubles(s);
   const double bar = forward_bar(double(), largest_logit(s.reference, forward));
-  const auto gradient = kernels::reference_backward(s.reference, s.in, s.dout, s.dlse, s.dentropy);
+  const auto gradient = expected_gradient(s, s.in, s.dout, s.dlse, s.dentropy);
   // By default tiles a toy problem is one tile; small ones make it many.
   for (const Result<double>& r : {run, run_tiles<double>(s, s.in, &up)}) {
     row.forward_error = std::max({row.forward_error, error_of(r.out, forward.out), error_of(r.lse, forward.stat)});
@@ -65,7 +65,7 @@ void check_float64(Row& row, const kernels::ReferenceForward& forward, const Res
   row.hold("forward", row.forward_error, bar);
   row.hold("backward", row.backward_error, 5 * bar);
 
-  const Arrays<double> tape = formula_gradient(s.reference, s.in, s.dout, s.dlse, s.dentropy);
+  const Arrays<double> tape = formula::gradient(s.plain, s.in, s.dout, s.dlse, s.dentropy);
   row.tape_error = error_of(run.gradient, tape, 20 * gradient_floor(tape));
   row.hold("tape", row.tape_error, 1e-12);
 }
@@ -75,11 +75,11 @@ void check_float32(Row& row, const kernels::ReferenceForward& forward) {
   const auto up = upstream_of<float>(s);
   const auto in = converted<float>(s.in);
   const double bar = forward_bar(float(), largest_logit(s.reference, forward));
-  const auto gradient = kernels::reference_backward(s.reference, s.in, s.dout, s.dlse, s.dentropy);
+  const auto gradient = expected_gradient(s, s.in, s.dout, s.dlse, s.dentropy);
   const double floor = gradient_floor(gradient);
   const Result<float> runs[2] = {run_public<float>(s, in, &up), run_tiles<float>(s, in, &up)};
   // "Or twice the error of the plain float32 formula, if that is larger", tensor by tensor.
-  FormulaResult<float> plain;
+  formula::Result<float> plain;
   Arrays<float> plain_gradient;
   auto hold = [&](const char* what, double& worst, double error, double limit, auto plain_error) {
     worst = std::max(worst, error);
@@ -87,19 +87,19 @@ void check_float32(Row& row, const kernels::ReferenceForward& forward) {
   };
   for (const Result<float>& r : runs) {
     auto need = [&] {
-      if (plain.out.empty()) plain = formula<float>(s.reference, in);
+      if (plain.out.empty()) plain = formula::run(s.plain, in);
     };
     hold("float32 out", row.forward_error_float32, error_of(r.out, forward.out), bar,
          [&] { return need(), error_of(plain.out, forward.out); });
     hold("float32 lse", row.forward_error_float32, error_of(r.lse, forward.stat, 1.0), bar,
-         [&] { return need(), error_of(plain.lse, forward.stat, 1.0); });
+         [&] { return need(), error_of(plain.stat, forward.stat, 1.0); });
     if (!r.entropy.empty()) {
       hold("float32 entropy", row.forward_error_float32, error_of(r.entropy, forward.entropy, 1.0), bar,
            [&] { return need(), error_of(plain.entropy, forward.entropy, 1.0); });
     }
     for (std::size_t a = 0; a < in.size(); ++a) {
       hold("float32 backward", row.backward_error_float32, error_of(r.gradient[a], gradient[a], floor), 5 * bar, [&] {
-        if (plain_gradient.empty()) plain_gradient = formula_gradient(s.reference, in, up.dout, up.dlse, up.dentropy);
+        if (plain_gradient.empty()) plain_gradient = formula::gradient(s.plain, in, up.dout, up.dlse, up.dentropy);
         return error_of(plain_gradient[a], gradient[a], floor);
       });
     }
@@ -117,7 +117,7 @@ void check_duals(Row& row, const Result<double>& run, const Arrays<double>& dire
     direction_norm += dot_of(direction[a], direction[a]);
     gradient_norm += dot_of(run.gradient[a], run.gradient[a]);
   }
-  const FormulaResult<Dual<double>> image = formula(s.reference, in);
+  const formula::Result<Dual<double>> image = formula::run(s.plain, in);
   auto tangent = [](const std::vector<Dual<double>>& v) {
     std::vector<double> d;
     for (const auto& x : v) d.push_back(x.d);
@@ -132,7 +132,7 @@ void check_duals(Row& row, const Result<double>& run, const Arrays<double>& dire
     upstream_norm += dot_of(up, up);
   };
   pair_up(image.out, s.dout);
-  pair_up(image.lse, s.dlse);
+  pair_up(image.stat, s.dlse);
   pair_up(image.entropy, s.dentropy);
   const double scale = std::sqrt(upstream_norm * image_norm) + std::sqrt(gradient_norm * direction_norm);
   const double difference = std::abs(left - dot_of(run.gradient, direction));
@@ -143,7 +143,7 @@ void check_duals(Row& row, const Result<double>& run, const Arrays<double>& dire
   const Result<Dual<double>> engine = run_tiles<Dual<double>>(s, in);
   row.jvp_error = error_of(tangent(engine.out), tangent(image.out));
   if (s.gives_lse()) {
-    row.jvp_error = std::max({row.jvp_error, error_of(tangent(engine.lse), tangent(image.lse)),
+    row.jvp_error = std::max({row.jvp_error, error_of(tangent(engine.lse), tangent(image.stat)),
                               error_of(tangent(engine.entropy), tangent(image.entropy), 1.0)});
   }
   row.hold("engine on duals", row.jvp_error, 1e-12);
@@ -177,10 +177,10 @@ void check_hessian(Row& row, const Arrays<double>& v, const Arrays<double>& w) {
   row.hold("Hessian", row.hessian_error, 1e-12);
 }
 
-/// Which probabilities are not 0: where this changes along a direction, sparsemax has a kink.
+/// Which probabilities are not 0: where this changes along a direction, a normalizer with kinks has one.
 std::vector<bool> support_of(const Scenario& s, const Arrays<double>& in) {
   std::vector<bool> support;
-  for (const double p : kernels::reference_forward(s.reference, in).probs) support.push_back(p > 0);
+  for (const double p : expected_forward(s, in).probs) support.push_back(p > 0);
   return support;
 }
 
@@ -192,8 +192,7 @@ struct Taylor {
 /// the way or fewer than three remainders are above 1e-11.
 Taylor taylor(const Row& row, const Result<double>& run, const Arrays<double>& direction) {
   const Scenario& s = row.scenario;
-  const bool kinks = s.reference.normalizer == kernels::ReferenceNormalizer::sparsemax;
-  const std::vector<bool> support = kinks ? support_of(s, s.in) : std::vector<bool>{};
+  const std::vector<bool> support = s.kinks ? support_of(s, s.in) : std::vector<bool>{};
   const double loss = loss_of(s, run), slope = dot_of(run.gradient, direction);
   double n = 0, sx = 0, sy = 0, sxx = 0, sxy = 0;
   for (int k = 3; k <= 9; ++k) {
@@ -202,7 +201,7 @@ Taylor taylor(const Row& row, const Result<double>& run, const Arrays<double>& d
     for (std::size_t a = 0; a < moved.size(); ++a) {
       for (std::size_t e = 0; e < moved[a].size(); ++e) moved[a][e] += h * direction[a][e];
     }
-    if (kinks && support_of(s, moved) != support) return {};
+    if (s.kinks && support_of(s, moved) != support) return {};
     const double remainder = std::abs(loss_of(s, run_public<double>(s, moved)) - loss - h * slope);
     if (remainder < 1e-11) continue;
     const double x = -k, y = std::log2(remainder);
@@ -243,7 +242,7 @@ Row measure(const Case& c, bool second_order) {
   Row row{.scenario = make_scenario(c)};
   Scenario& s = row.scenario;
   const auto up = doubles(s);
-  const kernels::ReferenceForward forward = kernels::reference_forward(s.reference, s.in);
+  const kernels::ReferenceForward forward = expected_forward(s, s.in);
   const Result<double> run = run_public<double>(s, s.in, &up);
   check_float64(row, forward, run);
   check_float32(row, forward);

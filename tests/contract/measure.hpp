@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "contract/formula.hpp"
+#include "contract/oracle.hpp"
 
 namespace attune::contract {
 

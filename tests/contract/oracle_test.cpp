@@ -88,13 +88,14 @@ TEST(Oracle, AgreesWithTheFormulaAndTheTape) {
   std::vector<Case> cases = pairwise_cases(g);
   for (const Case& c : cases) {
     const Scenario s = make_scenario(c);
+    if (!s.has_oracle) continue;
     const auto forward = reference_forward(s.reference, s.in);
-    const FormulaResult<double> plain = formula(s.reference, s.in);
+    const formula::Result<double> plain = formula::run(s.plain, s.in);
     EXPECT_LE(error_of(forward.out, plain.out), 1e-13) << s.text();
-    EXPECT_LE(error_of(forward.stat, plain.lse), 1e-13) << s.text();
+    EXPECT_LE(error_of(forward.stat, plain.stat), 1e-13) << s.text();
     EXPECT_LE(error_of(forward.entropy, plain.entropy, 1.0), 1e-13) << s.text();
     const auto gradient = reference_backward(s.reference, s.in, s.dout, s.dlse, s.dentropy);
-    const auto tape = formula_gradient(s.reference, s.in, s.dout, s.dlse, s.dentropy);
+    const auto tape = formula::gradient(s.plain, s.in, s.dout, s.dlse, s.dentropy);
     double largest = 0;
     for (const auto& array : tape) {
       for (const double x : array) largest = std::max(largest, std::abs(x));

@@ -244,6 +244,7 @@ TEST(Structure, StatisticsChangeNoBitAndAreRight) {
     detail::add_window(s, Causal{}, -1, 0);
     s.options.normalizer = SoftmaxWithSink{};
     s.reference.normalizer = kernels::ReferenceNormalizer::softmax_with_sink;
+    s.plain.normalizer = formula::softmax_with_sink();
   }));
   for (const Scenario& s : scenarios) {
     Statistics t;
@@ -251,7 +252,7 @@ TEST(Structure, StatisticsChangeNoBitAndAreRight) {
     const Result<double> full = run_public<double>(s, s.in, nullptr, {.entropy = true, .statistics = &t});
     EXPECT_TRUE(same_bits(bare.out, full.out)) << s.text();
     EXPECT_TRUE(same_bits(bare.lse, full.lse)) << s.text();
-    const auto want = reference_statistics(s.reference, reference_forward(s.reference, s.in));
+    const auto want = reference_statistics(s.reference, expected_forward(s, s.in));
     EXPECT_LE(error_of(t.rows, want.rows), 0) << s.text();
     EXPECT_LE(error_of(t.largest_score, want.largest_score, 1.0), 1e-13) << s.text();
     EXPECT_LE(error_of(t.smallest_score, want.smallest_score, 1.0), 1e-13) << s.text();
@@ -465,8 +466,8 @@ void half_type_is_close(const Scenario& s) {
   for (auto& array : rounded.in) {
     for (double& x : array) x = double(float(T(float(x))));
   }
-  const auto want = reference_forward(rounded.reference, rounded.in);
-  const FormulaResult<float> plain = formula(rounded.reference, converted<float>(rounded.in));
+  const auto want = expected_forward(rounded, rounded.in);
+  const formula::Result<float> plain = formula::run(rounded.plain, converted<float>(rounded.in));
   const Views<T> views(s.shape, s.options);
   Arrays<T> in;
   for (const auto& array : rounded.in) {
@@ -493,7 +494,7 @@ TEST(Structure, MapsShowWhatTheOracleComputes) {
   for (const Case& c : some_cases(64, 60)) {
     const Scenario s = make_scenario(c);
     const Views<double> views(s.shape, s.options);
-    const auto want = reference_forward(s.reference, s.in);
+    const auto want = expected_forward(s, s.in);
     const Result<double> r = run_public<double>(s, s.in);
     std::vector<double> masked = want.logits, map(want.logits.size());
     for (std::size_t n = 0; n < masked.size(); ++n) {

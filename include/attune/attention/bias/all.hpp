@@ -1,11 +1,16 @@
 // Every bias, a line each. (A pointwise bias has a type per lambda and stands in no list.)
 #pragma once
-#include <tuple>
-
 #include "attune/attention/bias/alibi.hpp"
 #include "attune/attention/bias/dense.hpp"
 #include "attune/attention/bias/soft_cap.hpp"
+#include "attune/attention/each.hpp"
+
+#define ATTUNE_EACH_BIAS(X) \
+  X(Alibi)                  \
+  X(SoftCap)                \
+  X(Dense)
 
 namespace attune {
-using AllBiases = std::tuple<Alibi, SoftCap, Dense>;
+using AllBiases = ATTUNE_TUPLE_OF(ATTUNE_EACH_BIAS);
+ATTUNE_EACH_BIAS(ATTUNE_EXTERN_BIAS)
 }  // namespace attune

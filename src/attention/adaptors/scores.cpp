@@ -1,0 +1,7 @@
+// The adaptors of all built-in scores, compiled once for every program.
+#include "attune/attention/score/all.hpp"
+
+namespace attune {
+#define ATTUNE_COMPILE(S) ATTUNE_ADAPTOR(, OfScore, S)
+ATTUNE_EACH_SCORE(ATTUNE_COMPILE)
+}  // namespace attune
