@@ -35,8 +35,8 @@ set_tests_properties(install.add_subdirectory install.add_subdirectory_builds PR
 
 if(ATTUNE_BUILD_TRAIN)
   add_test(NAME browser CONFIGURATIONS full
-    COMMAND ${PROJECT_SOURCE_DIR}/tools/check_page.sh ${PROJECT_BINARY_DIR}/attention_sample.html ${PROJECT_BINARY_DIR})
+    COMMAND ${PROJECT_SOURCE_DIR}/tools/check_page.sh attention ${PROJECT_BINARY_DIR}/attention_sample.html ${PROJECT_BINARY_DIR})
   add_test(NAME browser.dashboard CONFIGURATIONS full
-    COMMAND ${PROJECT_SOURCE_DIR}/tools/check_dashboard.sh ${PROJECT_BINARY_DIR}/dashboard_sample.html ${PROJECT_BINARY_DIR})
+    COMMAND ${PROJECT_SOURCE_DIR}/tools/check_page.sh dashboard ${PROJECT_BINARY_DIR}/dashboard_sample.html ${PROJECT_BINARY_DIR})
   set_tests_properties(browser browser.dashboard PROPERTIES DEPENDS train.scalar)  # which writes the pages
 endif()

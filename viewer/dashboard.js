@@ -118,7 +118,7 @@
     byId('attention').hidden = !moments.length;
     if (!moments.length) return;
     const moment = moments[Number(slider.value)];
-    byId('at').textContent = `${say.step} ${moment.step.toLocaleString('en')}`;
+    byId('at').textContent = say.at(moment.step.toLocaleString('en'));
     // Names share a beginning and an end that tell nothing: "encoder.layer0.attention" is shown whole on pointing.
     const shownNames = layers.map((name) => name.replace(/^layers\.|[._]?attention$/g, '').replace(/layers?\.?(\d+)/, 'layer $1') || name);
     byId('maps').replaceChildren(...maps.map((map) => drawMap(map, moment, shownNames)).filter(Boolean));
@@ -178,7 +178,7 @@
   const hiddenKinds = new Set();
   function reason(h) {
     const e = h.event;
-    const told = {who: e.layer === undefined || e.layer === '' ? '' : e.head >= 0 ? `${e.layer}, ${say.head} ${e.head}` : e.layer,
+    const told = {who: e.layer === undefined || e.layer === '' ? '' : e.head >= 0 ? say.headOf(e.layer, e.head) : e.layer,
                   signal: say.signals[e.signal] || e.signal, value: short(e.value), threshold: short(e.threshold), before: short(e.before),
                   after: short(e.after), loss: short(e.loss), norm: short(e.gradient_norm)};
     const form = h.kind === 'scale' && e.signal === 'weights' ? 'quack' : h.kind;
@@ -212,7 +212,7 @@
     });
     byId('timeline').replaceChildren(root);
     const items = shown.slice(-200).reverse().map((h) => {
-      const many = h.count > 1 && h.from === h.to ? ` (${h.count} ${say.heads_n})` : '';
+      const many = h.count > 1 && h.from === h.to ? say.many(h.count) : '';
       return make('li', {className: grave.includes(h.kind) ? 'grave' : ''}, make('span', {className: 'when'}, when(h)),
                   make('span', {}, make('b', {}, (h.would ? say.would : '') + say.kinds[h.kind] + many), ' ', make('span', {className: 'why'}, reason(h))));
     });
@@ -220,14 +220,14 @@
     if (shown.length > 200) items.push(make('li', {}, make('span', {className: 'why'}, say.more)));
     byId('list').replaceChildren(...items);
   }
-  const when = (h) => `${say.step} ${h.from.toLocaleString('en')}${h.to > h.from ? `–${h.to.toLocaleString('en')}` : ''}`;
+  const when = (h) => say.at(h.from.toLocaleString('en') + (h.to > h.from ? `–${h.to.toLocaleString('en')}` : ''));
 
   // The head of the page.
   let state = 'waiting';
   function drawHead() {
     document.documentElement.lang = language === 'zh' ? 'zh-CN' : 'en';
     document.title = run.name ? `${run.name} · attune` : 'attune';
-    byId('title').textContent = run.name ? `${say.training}: ${run.name}` : say.training;
+    byId('title').textContent = run.name ? say.named(run.name) : say.training;
     byId('language').textContent = say.other;
     byId('language').setAttribute('aria-label', say.otherLabel);
     byId('state').textContent = say[state];
@@ -247,15 +247,16 @@
                    ['loss', now ? loss(now.loss) : '–'], ['valid', valid.length ? loss(valid[valid.length - 1].loss) : '–'],
                    ['rate', now ? short(now.learning_rate) : '–'], ['largest', now ? short(now.largest_logit) : '–'],
                    ['speed', now && seconds > 0 ? Math.round((now.tokens - since.tokens) / seconds).toLocaleString('en') : '–'],
-                   ['left', now && !over && now.step > since.step ? duration(seconds / (now.step - since.step) * (run.steps - now.step)) : '–']];
+                   ...(over ? [] : [['left', now && now.step > since.step ? duration(seconds / (now.step - since.step) * (run.steps - now.step)) : '–']])];
     const back = happened.filter((h) => h.kind === 'roll_back' && !h.would).length;
     if (back) tiles.push(['rollbacks', String(back)]);
     byId('tiles').replaceChildren(...tiles.map(([name, value]) => make('div', {}, make('dt', {}, say[name]), make('dd', {}, value))));
   }
-  let due = false;
+  let due = false, drawnWidth = 0;
   function draw() {
     due = false;
     plannedSteps = run.steps;
+    drawnWidth = byId('charts').clientWidth;
     drawHead();
     for (const chart of charts) chart.draw();
     drawMaps();
@@ -275,7 +276,8 @@
     draw();
   });
   darkQuery.addEventListener('change', draw);
-  addEventListener('resize', drawSoon);
+  // A new width is drawn before it is seen.
+  new ResizeObserver(() => { if (byId('charts').clientWidth !== drawnWidth) draw(); }).observe(byId('charts'));
 
   forget();
   const data = JSON.parse(byId('run-data').textContent);

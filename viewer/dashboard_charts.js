@@ -106,7 +106,7 @@ class Chart {
       const sample = make('i', {className: s.dots ? 'dots' : s.style || ''});
       return make('span', {className: s.look}, sample, make('span', {style: 'color: var(--ink)'}, `${say[s.name]} ${short(nearest[1])}`));
     }));
-    if (at !== null) this.key.append(make('span', {}, `${say.step} ${at.toLocaleString('en')}`));
+    if (at !== null) this.key.append(make('span', {}, say.at(at.toLocaleString('en'))));
     this.rule.setAttribute('visibility', at === null ? 'hidden' : 'visible');
     if (at !== null) for (const end of ['x1', 'x2']) this.rule.setAttribute(end, this.scale.x(at));
   }
