@@ -1,31 +1,166 @@
 #include "attune/attention/mechanisms.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <array>
+#include <cmath>
+#include <limits>
 #include <tuple>
 
 #include "attune/attention/attention.hpp"
 #include "attune/base/error.hpp"
 
 namespace attune {
+
+std::span<const std::string_view> option_names(Per) {
+  static constexpr std::array<std::string_view, 5> names = {"call", "batch", "head", "kv_head", "batch_head"};
+  return names;
+}
+
 namespace {
 
+/// Whether name and options make the stage. One that wants data says `by_name = false`.
 template <class S>
-std::vector<std::string> parameter_names(S s) {
-  std::vector<std::string> names;
-  if constexpr (requires { s.learned; }) s.learned = true;  // an optional parameter counts
+constexpr bool is_by_name() {
+  if constexpr (requires { S::by_name; })
+    return S::by_name;
+  else
+    return true;
+}
+template <class S>
+constexpr bool kByName = is_by_name<S>();
+
+template <class S>
+std::vector<StageOption> options_of(S& stage) {
+  StageOptions visit;
+  if constexpr (requires { stage.options(visit); }) stage.options(visit);
+  return std::move(visit.options);
+}
+
+std::string text_of(const StageOption& option) {
+  return std::visit(
+      [](const auto& place) -> std::string {
+        using Place = std::decay_t<decltype(place)>;
+        if constexpr (std::is_same_v<Place, OptionChoice>)
+          return std::string(place.names[*place.value]);
+        else if constexpr (std::is_same_v<Place, std::optional<double>*>)
+          return *place ? fmt::format("{}", **place) : "none";
+        else
+          return fmt::format("{}", *place);
+      },
+      option.place);
+}
+
+// ------------------------------------------------------------------------------------------------------ the table
+
+template <class S>
+Mechanism mechanism_of(const char* kind) {
+  S stage;
+  Mechanism m{.kind = kind, .name = std::string(S::name), .by_name = kByName<S>};
+  for (const StageOption& o : options_of(stage)) m.options.push_back({std::string(o.name), text_of(o)});
   const AttendShape shape{1, 1, 1, 1, 1, 1, 1, 1};
-  if constexpr (requires { s.parameters(shape); }) {
-    for (const ParameterSpec& p : s.parameters(shape)) names.push_back(p.name);
+  if constexpr (requires { stage.learned; }) stage.learned = true;  // an optional parameter counts
+  if constexpr (requires { stage.fit(shape); }) stage.fit(shape);
+  if constexpr (requires { stage.parameters(shape); }) {
+    for (const ParameterSpec& p : stage.parameters(shape)) m.parameters.push_back(p.name);
   }
-  return names;
+  m.source = std::string(S::source);
+  m.cost = std::string(S::cost);
+  const std::string_view k = kind;
+  m.gradients = k == "mask" ? "none: sees indices only" : k == "score" || k == "position" ? "query, key" : "logits";
+  for (const std::string& p : m.parameters) m.gradients += ", " + p;
+  return m;
 }
 
 template <class List>
 void add(std::vector<Mechanism>& all, const char* kind) {
   [&]<class... S>(std::type_identity<std::tuple<S...>>) {
-    (all.push_back({kind, std::string(S::name), parameter_names(S{})}), ...);
+    (all.push_back(mechanism_of<S>(kind)), ...);
   }(std::type_identity<List>{});
+}
+
+// ------------------------------------------------------------------------------------------------- the way back
+
+[[noreturn]] void wrong_value(std::string_view stage, std::string_view option, const char* expected) {
+  fail(std::string(stage), fmt::format("{} as {}", option, expected), "got a value of another type");
+}
+
+int whole(std::string_view stage, std::string_view option, double x) {
+  if (x != std::floor(x) || std::abs(x) > std::numeric_limits<int>::max())
+    fail(std::string(stage), fmt::format("{} as a whole number", option), fmt::format("got {}", x));
+  return int(x);
+}
+
+void set(std::string_view stage, const StageOption& option, const OptionValue& value) {
+  const auto number = [&](const char* expected) {
+    if (!std::holds_alternative<double>(value)) wrong_value(stage, option.name, expected);
+    return std::get<double>(value);
+  };
+  const auto numbers = [&] {
+    if (!std::holds_alternative<std::vector<double>>(value)) wrong_value(stage, option.name, "a list of numbers");
+    return std::get<std::vector<double>>(value);
+  };
+  std::visit(
+      [&](const auto& place) {
+        using Place = std::decay_t<decltype(place)>;
+        if constexpr (std::is_same_v<Place, bool*>) {
+          if (!std::holds_alternative<bool>(value)) wrong_value(stage, option.name, "true or false");
+          *place = std::get<bool>(value);
+        } else if constexpr (std::is_same_v<Place, int*>) {
+          *place = whole(stage, option.name, number("a whole number"));
+        } else if constexpr (std::is_same_v<Place, std::vector<double>*>) {
+          *place = numbers();
+        } else if constexpr (std::is_same_v<Place, std::vector<int>*>) {
+          place->clear();
+          for (const double x : numbers()) place->push_back(whole(stage, option.name, x));
+        } else if constexpr (std::is_same_v<Place, OptionChoice>) {
+          const auto* text = std::get_if<std::string>(&value);
+          std::size_t n = 0;
+          while (text && n < place.names.size() && place.names[n] != *text) ++n;
+          if (!text || n == place.names.size()) {
+            fail(std::string(stage), fmt::format("{} as one of {}", option.name, fmt::join(place.names, ", ")),
+                 text ? fmt::format("got \"{}\"", *text) : "got no text");
+          }
+          *place.value = std::uint8_t(n);
+        } else {
+          *place = number("a number");
+        }
+      },
+      option.place);
+}
+
+template <class Any, class List>
+Any named(const char* kind, std::string_view name, const OptionValues& values, const AttendShape& shape) {
+  check_mechanism(kind, std::string(name));
+  Any found;
+  const auto look = [&]<class S>(std::type_identity<S>) {
+    if constexpr (kByName<S>) {
+      if (S::name != name) return;
+      S stage;
+      const std::vector<StageOption> options = options_of(stage);
+      for (const auto& [option, value] : values) {
+        std::string names;
+        bool known = false;
+        for (const StageOption& o : options) {
+          names += (names.empty() ? "" : ", ") + std::string(o.name);
+          if (o.name == option) set(name, o, value), known = true;
+        }
+        if (!known) {
+          fail(std::string(name), names.empty() ? "no options" : "an option: " + names,
+               fmt::format("got \"{}\"", option));
+        }
+      }
+      if constexpr (requires { stage.fit(shape); }) stage.fit(shape);
+      found = std::move(stage);
+    }
+  };
+  [&]<class... S>(std::type_identity<std::tuple<S...>>) {
+    (look(std::type_identity<S>{}), ...);
+  }(std::type_identity<List>{});
+  if (!found)
+    fail("mechanisms", fmt::format("a {} that a name and options are enough for", kind), "got " + std::string(name));
+  return found;
 }
 
 }  // namespace
@@ -35,7 +170,12 @@ std::vector<Mechanism> mechanisms() {
   add<AllPositions>(all, "position");
   add<AllScores>(all, "score");
   add<AllBiases>(all, "bias");
-  all.push_back({"bias", "pointwise", {}});  // a type per lambda, so it stands in no list
+  all.push_back({.kind = "bias",  // a type per lambda, so it stands in no list
+                 .name = "pointwise",
+                 .gradients = "logits",
+                 .cost = "the lambda, and in a backward pass its dual",
+                 .source = "a lambda of your own",
+                 .by_name = false});
   add<AllMasks>(all, "mask");
   add<AllNormalizers>(all, "normalizer");
   return all;
@@ -51,6 +191,22 @@ void check_mechanism(const std::string& kind, const std::string& name) {
   fail("mechanisms",
        names.empty() ? "a kind: position, score, bias, mask or normalizer" : fmt::format("a {}: {}", kind, names),
        fmt::format("got {} \"{}\"", kind, name));
+}
+
+AnyPosition position_named(std::string_view name, const OptionValues& values, const AttendShape& shape) {
+  return named<AnyPosition, AllPositions>("position", name, values, shape);
+}
+AnyScore score_named(std::string_view name, const OptionValues& values, const AttendShape& shape) {
+  return named<AnyScore, AllScores>("score", name, values, shape);
+}
+AnyBias bias_named(std::string_view name, const OptionValues& values, const AttendShape& shape) {
+  return named<AnyBias, AllBiases>("bias", name, values, shape);
+}
+AnyMask mask_named(std::string_view name, const OptionValues& values, const AttendShape& shape) {
+  return named<AnyMask, AllMasks>("mask", name, values, shape);
+}
+AnyNormalizer normalizer_named(std::string_view name, const OptionValues& values, const AttendShape& shape) {
+  return named<AnyNormalizer, AllNormalizers>("normalizer", name, values, shape);
 }
 
 }  // namespace attune

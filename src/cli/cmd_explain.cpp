@@ -22,26 +22,6 @@ struct ExplainArguments {
   double cap = 30, dropout = 0;
 };
 
-/// The stage of a type list that is called `name`; what it cannot do without follows from the call.
-template <class Any, class List>
-Any stage_named(const char* kind, const std::string& name, const ExplainArguments& a, const AttendShape& s) {
-  check_mechanism(kind, name);
-  Any found;
-  const auto look = [&]<class S>(std::type_identity<S>) {
-    if (S::name != name) return;
-    S stage;
-    if constexpr (requires { stage.cap; }) stage.cap = decltype(stage.cap)(a.cap);
-    if constexpr (requires { stage.hidden_dim; }) stage.hidden_dim = s.key_dim;
-    if constexpr (requires { stage.num_positions; }) stage.num_positions = std::max(s.num_queries, s.num_keys);
-    found = stage;
-  };
-  [&]<class... S>(std::type_identity<std::tuple<S...>>) {
-    (look(std::type_identity<S>{}), ...);
-  }(std::type_identity<List>{});
-  if (!found) fail("explain", fmt::format("a {} that a name is enough for", kind), "got " + name);
-  return found;
-}
-
 DType dtype_named(const std::string& name) {
   std::string names;
   for (const DType t : {DType::float32, DType::float64, DType::bfloat16, DType::float16}) {
@@ -62,10 +42,14 @@ void explain_call(const ExplainArguments& a) {
   s.query_dim = s.key_dim = a.shape[3];
   s.value_dim = a.value_dim ? a.value_dim : s.key_dim;
   AttendOptions o{.dropout_p = a.dropout};
-  o.score = stage_named<AnyScore, AllScores>("score", a.score, a, s);
-  o.normalizer = stage_named<AnyNormalizer, AllNormalizers>("normalizer", a.normalizer, a, s);
-  if (!a.position.empty()) o.position = stage_named<AnyPosition, AllPositions>("position", a.position, a, s);
-  for (const std::string& name : a.bias) o.bias.push_back(stage_named<AnyBias, AllBiases>("bias", name, a, s));
+  o.score = score_named(a.score, {}, s);
+  o.normalizer = normalizer_named(a.normalizer, {}, s);
+  if (!a.position.empty()) o.position = position_named(a.position, {}, s);
+  for (const std::string& name : a.bias) {
+    OptionValues options;
+    if (name == SoftCap::name) options["cap"] = a.cap;
+    o.bias.push_back(bias_named(name, options, s));
+  }
   const auto add = [&](AnyMask mask) { o.mask = o.mask ? o.mask & mask : mask; };
   if (a.causal) add(Causal{});
   if (!a.window.empty()) add(Window{.left = a.window[0], .right = a.window[1]});

@@ -29,10 +29,24 @@ std::string compiler() {
 #endif
 }
 
-/// The five blanks of the sentence, and what each may be filled with.
-Json mechanisms_by_kind() {
+/// The five blanks of the sentence, and what each may be filled with: names, or all that is known of each.
+Json mechanisms_by_kind(bool names_only) {
   Json kinds;
-  for (const Mechanism& m : mechanisms()) kinds[m.kind].push_back(m.name);
+  for (const Mechanism& m : mechanisms()) {
+    if (names_only) {
+      kinds[m.kind].push_back(m.name);
+      continue;
+    }
+    Json options = Json::object();
+    for (const Mechanism::Option& o : m.options) options[o.name] = o.initial;
+    kinds[m.kind].push_back({{"name", m.name},
+                             {"options", options},
+                             {"parameters", m.parameters},
+                             {"gradients", m.gradients},
+                             {"cost", m.cost},
+                             {"source", m.source},
+                             {"by_name", m.by_name}});
+  }
   return kinds;
 }
 
@@ -74,7 +88,7 @@ void info(const InfoArguments& arguments) {
     const std::filesystem::path result = std::filesystem::path(arguments.run) / "result.json";
     if (std::filesystem::exists(result)) out["result"] = Json::parse(io::read_file(result));
   } else if (arguments.mechanisms) {
-    out = mechanisms_by_kind();
+    out = mechanisms_by_kind(!arguments.json);
   } else {
     if (!arguments.cpu) out = {{"version", ATTUNE_VERSION}, {"compiler", compiler()}};
     out.update(processor());

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "attune/attention/attention.hpp"
-#include "attune/attention/mechanisms.hpp"
 #include "attune/base/error.hpp"
 #include "attune/base/parallel.hpp"
 #include "attune/base/rng.hpp"
@@ -250,15 +249,6 @@ TEST(Attend, ExplainsItself) {
   EXPECT_NE(staged.why.find("alibi"), std::string::npos);
   EXPECT_GT(staged.forward_bytes, 0);
   EXPECT_NE(staged.text().find(std::string(name_of(cpu_target()))), std::string::npos);
-}
-
-TEST(Mechanisms, ListsEveryStageOnce) {
-  const auto all = mechanisms();
-  EXPECT_EQ(all.size(), std::tuple_size_v<AllPositions> + std::tuple_size_v<AllScores> + std::tuple_size_v<AllBiases> +
-                            1 + std::tuple_size_v<AllMasks> + std::tuple_size_v<AllNormalizers>);
-  check_mechanism("score", "additive");
-  EXPECT_THROW(check_mechanism("score", "aditive"), Error);
-  EXPECT_THROW(check_mechanism("scores", "additive"), Error);
 }
 
 }  // namespace

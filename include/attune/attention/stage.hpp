@@ -15,6 +15,10 @@
 //  - A stage owns no memory: Call::scratch lends some until the call returns. Stages are values and are shared by
 //  threads.
 //  - Denormals are flushed to 0 while a task runs.
+//
+// Beside its members a built-in stage says its `name`, its `source` (the paper) and its `cost`, and lists its options
+// (stage_options.hpp): from these follow recipes, the command line and the table of mechanisms. `by_name = false` says
+// that a name and options are not enough (a mask of given bits).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -24,12 +28,15 @@
 #include <typeinfo>
 #include <vector>
 
+#include "attune/attention/stage_options.hpp"
 #include "attune/attention/tile.hpp"
 
 namespace attune {
 
 /// Who has a copy of a parameter of his own.
 enum class Per : std::uint8_t { call, batch, head, kv_head, batch_head };
+/// Their names in recipes.
+std::span<const std::string_view> option_names(Per);
 
 /// One learned number array of a stage. The array of a whole call has the copies as leading axes:
 /// call: shape, batch: [B, shape], head: [H, shape], kv_head: [Hkv, shape], batch_head: [B, H, shape].

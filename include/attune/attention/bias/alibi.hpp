@@ -13,8 +13,10 @@ inline double alibi_slope(int head, int num_heads) { return std::exp2(-8.0 * (he
 /// Parameter, if learned: slope [H].
 struct Alibi {
   static constexpr std::string_view name = "alibi";
+  static constexpr std::string_view source = "arXiv:2108.12409", cost = "1 multiply-add a pair";
   bool learned = false;
 
+  void options(StageOptions& visit) { visit("learned", learned); }
   std::vector<ParameterSpec> parameters(const AttendShape&) const {
     if (!learned) return {};
     return {{"slope", {1}, Per::head}};

@@ -10,9 +10,11 @@ namespace attune {
 /// has. broadcast_queries: one row for all queries, [1, Tk].
 struct Dense {
   static constexpr std::string_view name = "dense";
+  static constexpr std::string_view source = "ONNX Attention: a float mask", cost = "1 number read a pair";
   Per per = Per::head;
   bool broadcast_queries = false;
 
+  void options(StageOptions& visit) { visit("per", per), visit("broadcast_queries", broadcast_queries); }
   void check(const AttendShape&) const;
   std::vector<ParameterSpec> parameters(const AttendShape& shape) const {
     return {{"bias", {broadcast_queries ? 1 : shape.num_queries, shape.num_keys}, per, true}};

@@ -9,9 +9,11 @@ namespace attune {
 /// cap > 0 in nats; 0 switches it off.
 struct SoftCap {
   static constexpr std::string_view name = "soft_cap";
+  static constexpr std::string_view source = "arXiv:2408.00118", cost = "1 tanh a pair";
   static constexpr bool saves = true;
   double cap = 30;
 
+  void options(StageOptions& visit) { visit("cap", cap); }
   void check(const AttendShape&) const;
   template <class T>
   void apply(Tile<T>& x, Tile<T>* saved, Call<T>&) const {

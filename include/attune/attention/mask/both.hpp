@@ -10,6 +10,8 @@ namespace attune {
 
 struct Both {
   static constexpr std::string_view name = "both";
+  static constexpr std::string_view source = "", cost = "what both cost";
+  static constexpr bool by_name = false;
   AnyMask a, b;
 
   void check(const AttendShape& shape) const {

@@ -9,6 +9,7 @@ namespace attune {
 
 struct Causal {
   static constexpr std::string_view name = "causal";
+  static constexpr std::string_view source = "arXiv:1706.03762", cost = "the visible half of the pairs";
   static constexpr Window window{.left = -1, .right = 0};
 
   Range keys(const Area& a) const { return window.keys(a); }

@@ -13,6 +13,8 @@ namespace attune {
 /// Holds its own bits (one per pair of the given shape), so the memory it was made from may go.
 struct DenseMask {
   static constexpr std::string_view name = "dense";
+  static constexpr std::string_view source = "ONNX Attention: a boolean mask", cost = "1 byte read a pair";
+  static constexpr bool by_name = false;
 
   DenseMask() = default;
   /// From bytes, nonzero = visible; shape of rank 0 .. 4 whose extents are 1 or the call's (the last may be shorter).

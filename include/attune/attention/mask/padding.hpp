@@ -12,6 +12,8 @@ namespace attune {
 /// valid_keys [B], each 0 .. Tk.
 struct Padding {
   static constexpr std::string_view name = "padding";
+  static constexpr std::string_view source = "", cost = "the valid keys";
+  static constexpr bool by_name = false;
   std::vector<int> valid_keys;
 
   void check(const AttendShape&) const;

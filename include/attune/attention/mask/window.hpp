@@ -18,8 +18,10 @@ inline std::uint64_t lane_bits(std::int64_t begin, std::int64_t end) {
 /// left, right >= 0 keys, inclusive; -1: unbounded on that side.
 struct Window {
   static constexpr std::string_view name = "window";
+  static constexpr std::string_view source = "arXiv:2004.05150", cost = "left + right + 1 keys a query";
   int left = -1, right = -1;
 
+  void options(StageOptions& visit) { visit("left", left), visit("right", right); }
   void check(const AttendShape&) const;
   Range keys(const Area& a) const {
     const int p = a.query + a.offset, last = p + a.queries - 1;

@@ -10,6 +10,7 @@ namespace attune {
 /// Parameter: bias [H]; the paper starts it at -ln(Tk). No row statistic: `lse` is 0 for a row that sees a key.
 struct Sigmoid {
   static constexpr std::string_view name = "sigmoid";
+  static constexpr std::string_view source = "arXiv:2409.04431", cost = "1 exp a pair";
 
   std::vector<ParameterSpec> parameters(const AttendShape&) const { return {{"bias", {1}, Per::head}}; }
   template <class T>

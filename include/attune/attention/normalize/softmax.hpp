@@ -8,6 +8,7 @@ namespace attune {
 
 struct Softmax {
   static constexpr std::string_view name = "softmax";
+  static constexpr std::string_view source = "arXiv:1805.02867", cost = "1 exp a pair";
   static constexpr bool gives_lse = true;
 
   template <class T>

@@ -10,6 +10,7 @@ namespace attune {
 /// Parameter: sink [H], nats. lse and entropy count the sink as one more key.
 struct SoftmaxWithSink {
   static constexpr std::string_view name = "softmax_with_sink";
+  static constexpr std::string_view source = "arXiv:2309.17453", cost = "1 exp a pair";
   static constexpr bool gives_lse = true;
 
   std::vector<ParameterSpec> parameters(const AttendShape&) const { return {{"sink", {1}, Per::head}}; }

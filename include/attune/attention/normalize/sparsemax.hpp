@@ -12,6 +12,7 @@ namespace attune {
 
 struct Sparsemax {
   static constexpr std::string_view name = "sparsemax";
+  static constexpr std::string_view source = "arXiv:1602.02068", cost = "a threshold a row; holds 64 numbers a key";
   static constexpr Walk walk = Walk::whole_rows;
 
   template <class T>

@@ -1,5 +1,6 @@
 // Learned absolute position: a trainable row for every position, added to queries and keys.
 #pragma once
+#include <algorithm>
 #include <string_view>
 
 #include "attune/attention/stage.hpp"
@@ -10,8 +11,11 @@ namespace attune {
 /// num_positions-1.
 struct Learned {
   static constexpr std::string_view name = "learned";
+  static constexpr std::string_view source = "arXiv:1705.03122", cost = "1 addition a row";
   int num_positions = 0;
 
+  void options(StageOptions& visit) { visit("num_positions", num_positions); }
+  void fit(const AttendShape& s) { num_positions = std::max({num_positions, s.num_queries, s.num_keys}); }
   void check(const AttendShape&) const;
   std::vector<ParameterSpec> parameters(const AttendShape& shape) const {
     return {{"table", {num_positions, shape.key_dim}}};

@@ -11,10 +11,14 @@ namespace attune {
 /// numbers from rotary_dim on stay. Queries stand at index + offset, keys at their index.
 struct Rotary {
   static constexpr std::string_view name = "rotary";
+  static constexpr std::string_view source = "arXiv:2104.09864", cost = "1 turn a row";
   double base = 10000;
   int rotary_dim = 0;  // 0: all of D; even
   bool interleaved = false;
 
+  void options(StageOptions& visit) {
+    visit("base", base), visit("rotary_dim", rotary_dim), visit("interleaved", interleaved);
+  }
   void check(const AttendShape&) const;
   int width(Side, int dim) const { return dim; }
   template <class T>

@@ -10,8 +10,10 @@ namespace attune {
 
 struct Sinusoidal {
   static constexpr std::string_view name = "sinusoidal";
+  static constexpr std::string_view source = "arXiv:1706.03762", cost = "1 addition a row";
   double base = 10000;
 
+  void options(StageOptions& visit) { visit("base", base); }
   void check(const AttendShape&) const;
   int width(Side, int dim) const { return dim; }
   /// The number that dimension d of `dim` gets at a position.

@@ -21,8 +21,11 @@ void additive_backward(const Features<double>&, const Tile<double>& dx, const DF
 /// Parameters: query_weight [H, hidden_dim, query_dim], key_weight [Hkv, hidden_dim, key_dim], v [H, hidden_dim].
 struct Additive {
   static constexpr std::string_view name = "additive";
-  int hidden_dim = 0;
+  static constexpr std::string_view source = "arXiv:1409.0473", cost = "hidden_dim tanh a pair";
+  int hidden_dim = 0;  // F; chosen by name and left at 0, it becomes key_dim
 
+  void options(StageOptions& visit) { visit("hidden_dim", hidden_dim); }
+  void fit(const AttendShape& shape) { hidden_dim = hidden_dim ? hidden_dim : shape.key_dim; }
   void check(const AttendShape&) const;
   std::vector<ParameterSpec> parameters(const AttendShape& shape) const {
     return {{"query_weight", {hidden_dim, shape.query_dim}, Per::head},

@@ -29,10 +29,12 @@ void dot_backward(const Features<T>& f, const Tile<T>& dx, const DFeatures<T>& d
 
 struct ScaledDot {
   static constexpr std::string_view name = "scaled_dot";
+  static constexpr std::string_view source = "arXiv:1706.03762", cost = "D multiply-adds a pair";
   /// Default: 1 / sqrt(D), D the width of query and key. Any real number, negative too.
   std::optional<double> scale{};
 
   double scale_of(const AttendShape& shape) const { return scale ? *scale : 1.0 / std::sqrt(double(shape.key_dim)); }
+  void options(StageOptions& visit) { visit("scale", scale); }
   void check(const AttendShape& shape) const;
 
   // The scale goes into the query rows once; keys are read where they lie.
