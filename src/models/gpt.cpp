@@ -6,11 +6,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "attune/autograd/ops/elementwise.hpp"
 #include "attune/autograd/ops/loss.hpp"
 #include "attune/autograd/ops/matmul.hpp"
 #include "attune/autograd/ops/shape.hpp"
 #include "attune/autograd/tape.hpp"
 #include "attune/base/error.hpp"
+#include "attune/nn/mup.hpp"
 
 namespace attune::models {
 namespace {
@@ -27,24 +29,24 @@ const GptOptions& checked(const GptOptions& o) {
 }
 
 nn::TransformerOptions stack(const GptOptions& o) {
-  return {.num_layers = o.num_layers,
-          .model_dim = o.model_dim,
-          .num_heads = o.num_heads,
-          .num_kv_heads = o.num_kv_heads,
-          .feed_forward_dim = o.feed_forward_dim,
-          .dropout = o.dropout,
-          .attention_dropout = o.attention_dropout,
-          .activation = o.activation,
-          .norm_kind = o.norm_kind,
-          .bias_terms = o.bias_terms,
-          .init = {nn::Init::normal, o.init_deviation},
-          .num_tokens = o.context,
-          .position = o.position,
-          .score = o.score,
-          .bias = o.bias,
-          .mask = AnyMask(Causal{}) & o.mask,
-          .normalizer = o.normalizer,
-          .stability = o.stability};
+  return nn::Mup{o.mup_base_width}.stack({.num_layers = o.num_layers,
+                                          .model_dim = o.model_dim,
+                                          .num_heads = o.num_heads,
+                                          .num_kv_heads = o.num_kv_heads,
+                                          .feed_forward_dim = o.feed_forward_dim,
+                                          .dropout = o.dropout,
+                                          .attention_dropout = o.attention_dropout,
+                                          .activation = o.activation,
+                                          .norm_kind = o.norm_kind,
+                                          .bias_terms = o.bias_terms,
+                                          .init = {nn::Init::normal, o.init_deviation},
+                                          .num_tokens = o.context,
+                                          .position = o.position,
+                                          .score = o.score,
+                                          .bias = o.bias,
+                                          .mask = AnyMask(Causal{}) & o.mask,
+                                          .normalizer = o.normalizer,
+                                          .stability = o.stability});
 }
 
 /// The place of the largest number, or one drawn from softmax(logits / temperature).
@@ -88,7 +90,9 @@ Gpt::Gpt(const GptOptions& options)
     output_.emplace(nn::LinearOptions{.in = options_.model_dim,
                                       .out = options_.vocab_size,
                                       .bias = false,
-                                      .init = {nn::Init::normal, options_.init_deviation}});
+                                      .init = options_.mup_base_width > 0
+                                                  ? nn::Initializer{nn::Init::zeros}
+                                                  : nn::Initializer{nn::Init::normal, options_.init_deviation}});
     add_module("output", *output_);
   }
 }
@@ -107,7 +111,9 @@ Tensor Gpt::embed(const Ids& tokens, std::int64_t first) const {
 
 /// states [B, T, C] -> logits [B, T, V]
 Tensor Gpt::project(const Tensor& states) const {
-  return output_ ? (*output_)(states) : linear(states, embedding_.weight);
+  const double m = nn::Mup{options_.mup_base_width}.ratio(options_.model_dim);
+  const Tensor x = m == 1 ? states : states * (1 / m);
+  return output_ ? (*output_)(x) : linear(x, embedding_.weight);
 }
 
 Tensor Gpt::logits(const Ids& tokens, const nn::WatchOptions& watch, std::vector<nn::LayerAttention>* seen) const {

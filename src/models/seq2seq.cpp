@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "attune/autograd/ops/elementwise.hpp"
 #include "attune/autograd/ops/shape.hpp"
 #include "attune/autograd/tape.hpp"
 #include "attune/base/error.hpp"
+#include "attune/nn/mup.hpp"
 
 namespace attune::models {
 namespace {
@@ -33,22 +35,32 @@ Seq2SeqOptions checked(Seq2SeqOptions options) {
 }
 
 nn::TransformerOptions stack(const Seq2SeqOptions& o, std::int64_t num_layers) {
-  return {.num_layers = num_layers,
-          .model_dim = o.model_dim,
-          .num_heads = o.num_heads,
-          .num_kv_heads = o.num_kv_heads,
-          .feed_forward_dim = o.feed_forward_dim,
-          .dropout = o.dropout,
-          .attention_dropout = o.attention_dropout,
-          .activation = o.activation,
-          .norm = o.norm,
-          .norm_kind = o.norm_kind,
-          .position = o.position,
-          .score = o.score,
-          .bias = o.bias,
-          .mask = o.mask,
-          .normalizer = o.normalizer,
-          .stability = o.stability};
+  return nn::Mup{o.mup_base_width}.stack({.num_layers = num_layers,
+                                          .model_dim = o.model_dim,
+                                          .num_heads = o.num_heads,
+                                          .num_kv_heads = o.num_kv_heads,
+                                          .feed_forward_dim = o.feed_forward_dim,
+                                          .dropout = o.dropout,
+                                          .attention_dropout = o.attention_dropout,
+                                          .activation = o.activation,
+                                          .norm = o.norm,
+                                          .norm_kind = o.norm_kind,
+                                          .position = o.position,
+                                          .score = o.score,
+                                          .bias = o.bias,
+                                          .mask = o.mask,
+                                          .normalizer = o.normalizer,
+                                          .stability = o.stability});
+}
+
+/// A table whose rows reach the layers with a spread of 1; under muP the constants are those of the base width, so that
+/// an update moves what the layers see by as much at every width.
+nn::EmbeddingOptions table_of(const Seq2SeqOptions& o, std::int64_t num_ids) {
+  const double width = o.mup_base_width > 0 ? o.mup_base_width : double(o.model_dim);
+  return {.num_ids = num_ids,
+          .dim = o.model_dim,
+          .scale = std::sqrt(width),
+          .init = {nn::Init::normal, 1 / std::sqrt(width)}};
 }
 
 /// Tokens before the padding of each row, ids [B, T].
@@ -99,17 +111,14 @@ TokenPositions token_positions_from_name(std::string_view name) {
 
 Seq2SeqTransformer::Seq2SeqTransformer(const Seq2SeqOptions& options)
     : options_(checked(options)),
-      source_embedding_({.num_ids = options_.source_vocab_size,
-                         .dim = options_.model_dim,
-                         .scale = std::sqrt(double(options_.model_dim))}),
+      source_embedding_(table_of(options_, options_.source_vocab_size)),
       dropout_(options_.dropout),
       encoder_(stack(options_, options_.num_encoder_layers)),
       decoder_(stack(options_, options_.num_decoder_layers)) {
   const std::int64_t model_dim = options_.model_dim;
   add_module("source_embedding", source_embedding_);
   if (!options_.share_embeddings) {
-    target_embedding_.emplace(nn::EmbeddingOptions{
-        .num_ids = options_.target_vocab_size, .dim = model_dim, .scale = std::sqrt(double(model_dim))});
+    target_embedding_.emplace(table_of(options_, options_.target_vocab_size));
     add_module("target_embedding", *target_embedding_);
   }
   if (options_.positions == TokenPositions::sinusoidal) {
@@ -126,7 +135,9 @@ Seq2SeqTransformer::Seq2SeqTransformer(const Seq2SeqOptions& options)
   add_module("encoder", encoder_);
   add_module("decoder", decoder_);
   if (!options_.tie_output) {
-    output_.emplace(nn::LinearOptions{.in = model_dim, .out = options_.target_vocab_size, .bias = false});
+    nn::LinearOptions readout{.in = model_dim, .out = options_.target_vocab_size, .bias = false};
+    if (options_.mup_base_width > 0) readout.init = {nn::Init::zeros};
+    output_.emplace(readout);
     add_module("output", *output_);
   }
 }
@@ -141,7 +152,9 @@ Tensor Seq2SeqTransformer::embed(const Ids& ids, bool of_target, std::int64_t fi
 
 /// states [B, T, C] -> logits [B, T, V]
 Tensor Seq2SeqTransformer::project(const Tensor& states) const {
-  return output_ ? (*output_)(states) : linear(states, target_table().weight);
+  const double m = nn::Mup{options_.mup_base_width}.ratio(options_.model_dim);
+  const Tensor x = m == 1 ? states : states * (1 / m);
+  return output_ ? (*output_)(x) : linear(x, target_table().weight);
 }
 
 EncodedSource Seq2SeqTransformer::encode(const Ids& source, const nn::WatchOptions& watch,

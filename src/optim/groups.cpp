@@ -27,8 +27,11 @@ double product_of(std::span<const RateFactor> factors) {
 
 namespace {
 
-bool is_hidden(Role role) {
-  return role == Role::query || role == Role::key || role == Role::value || role == Role::output || role == Role::mlp;
+/// A matrix that sums over the width: of attention and feed-forward, and of attention's gate.
+bool sums_over_width(const ParameterRows& r) {
+  const bool hidden = r.role == Role::query || r.role == Role::key || r.role == Role::value || r.role == Role::output ||
+                      r.role == Role::mlp || r.parameter.ends_with("weight_gate");
+  return hidden && r.tensor.rank() >= 2;
 }
 
 void check_options(const GroupOptions& o) {
@@ -90,7 +93,7 @@ std::vector<RowFactor> row_factors(const std::vector<ParameterRows>& rows, const
       add(o.key_heads[std::size_t(r.head)], fmt::format("key head {}", r.head));
     }
     // The inputs of every hidden matrix, also the hidden layer of a feed-forward, grow in proportion to the width.
-    if (o.base_width > 0 && is_hidden(r.role) && r.tensor.rank() >= 2) add(o.base_width / double(width), "width");
+    if (o.base_width > 0 && sums_over_width(r)) add(o.base_width / double(width), "width");
   }
   return factors;
 }

@@ -145,14 +145,21 @@ optim::Schedule schedule_so_far(const RunConfig& config) {
   return known ? make_schedule(config) : optim::Schedule();
 }
 
+/// [optimizer] with the rates of muP, which [model] asks for.
+OptimizerConfig with_width(const RunConfig& config) {
+  OptimizerConfig c = config.optimizer;
+  if (config.model.mup_base_width > 0) c.groups.base_width = config.model.mup_base_width;
+  return c;
+}
+
 }  // namespace
 
 std::unique_ptr<optim::Optimizer> make_optimizer(const RunConfig& config, const std::vector<Tensor>& parameters) {
-  return make_optimizer(config.optimizer, schedule_so_far(config), parameters);
+  return make_optimizer(with_width(config), schedule_so_far(config), parameters);
 }
 
 std::unique_ptr<optim::Optimizer> make_optimizer(const RunConfig& config, nn::Module& model) {
-  return make_optimizer(config.optimizer, schedule_so_far(config), model);
+  return make_optimizer(with_width(config), schedule_so_far(config), model);
 }
 
 }  // namespace attune::train

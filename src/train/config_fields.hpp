@@ -45,6 +45,7 @@ void visit_fields(Config& c, Visit& visit) {
     visit.key("context", c.model.context, between(1, 1e6));
     visit.key("init_deviation", c.model.init_deviation, between(0, 100));
     visit.key("embedding_deviation", c.model.embedding_deviation, between(0, 100));
+    visit.key("mup_base_width", c.model.mup_base_width, between(0, 1e6));
     visit.key("norm", c.model.norm, one_of({"pre", "post"}));
     visit.key("norm_kind", c.model.norm_kind, one_of({"layer", "rms"}));
     visit.key("activation", c.model.activation, one_of({"relu", "gelu", "silu"}));

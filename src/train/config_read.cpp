@@ -295,6 +295,18 @@ void check_together(const RunConfig& c, const Reader& reader) {
             "`num_heads`, a multiple of `num_kv_heads`", fmt::format("got {} and {}", m.num_heads, m.num_kv_heads));
   expect_at(m.attention.mask != "window" || m.attention.window > 0, "model.attention.mask",
             "`window` above 0 with a mask \"window\"", fmt::format("got {}", m.attention.window));
+  if (m.mup_base_width > 0) {
+    // Others divide by norms, singular values or nothing, and need other powers of the width, or take no factors.
+    const std::array<std::string_view, 7> kin{"adam", "adamw", "nadam", "radam", "lion", "ademamix", "schedule_free"};
+    expect_at(std::find(kin.begin(), kin.end(), c.optimizer.kind) != kin.end(), "model.mup_base_width",
+              fmt::format("one of the optimizers {} with `mup_base_width`", fmt::join(kin, ", ")),
+              fmt::format("got {}", c.optimizer.kind));
+    expect_at(m.attention.score == "scaled_dot", "model.mup_base_width", "the score scaled_dot with `mup_base_width`",
+              fmt::format("got {}", m.attention.score));
+    expect_at(c.optimizer.groups.base_width == 0 || c.optimizer.groups.base_width == m.mup_base_width,
+              "model.mup_base_width", "`base_width` of [optimizer.groups] left out with `mup_base_width`",
+              fmt::format("got {}", c.optimizer.groups.base_width));
+  }
   const bool translates = c.task == "translate";
   const std::string kind = translates ? "seq2seq_transformer" : "gpt";
   expect_at(m.kind == kind, "model.kind", fmt::format("`kind` {} for the task {}", kind, c.task),

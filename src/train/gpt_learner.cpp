@@ -84,6 +84,7 @@ models::GptOptions gpt_options(const RunConfig& config, std::int64_t vocab_size,
   options.tied = model.tie_output;
   options.init_deviation = model.init_deviation;
   options.embedding_deviation = model.embedding_deviation;
+  options.mup_base_width = model.mup_base_width;
   options.learned_positions = options.sinusoidal_positions = false;
   const std::string& position = model.attention.position;
   if (position == Rotary::name)

@@ -98,6 +98,7 @@ models::Seq2SeqOptions model_options(const RunConfig& config, std::int64_t vocab
   options.norm_kind = nn::norm_kind_from_name(model.norm_kind);
   options.share_embeddings = model.share_embeddings;
   options.tie_output = model.tie_output;
+  options.mup_base_width = model.mup_base_width;
   options.padding_id = kPaddingId;
   options.begin_id = kBeginId;
   options.end_id = kEndId;

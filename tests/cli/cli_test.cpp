@@ -3,6 +3,8 @@
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
 
 #include "attune/base/cpu.hpp"
 #include "attune/io/atomic_file.hpp"
@@ -41,11 +43,24 @@ class Cli : public testing::Test {
 TEST_F(Cli, HelpHasAnExampleOfEveryCommand) {
   const Outcome all = run({"--help"});
   EXPECT_EQ(all.code, 0);
-  for (const char* command : {"fetch", "train", "eval", "translate", "view", "info", "explain", "schedule", "demo"}) {
-    EXPECT_NE(all.out.find(command), std::string::npos);
+  std::istringstream lines(all.out.substr(all.out.find("Subcommands:\n") + 13));
+  std::set<std::string> commands;
+  for (std::string line; std::getline(lines, line) && line.starts_with("  ");)
+    commands.insert(line.substr(2, line.find(' ', 2) - 2));
+  EXPECT_GE(commands.size(), 15u) << all.out;
+  for (const std::string& command : commands) {
     const Outcome help = run({command, "--help"});
     EXPECT_EQ(help.code, 0);
-    EXPECT_NE(help.out.find("Example:\n  attune " + std::string(command)), std::string::npos) << help.out;
+    EXPECT_NE(help.out.find("Example:\n  attune " + command), std::string::npos) << help.out;
+  }
+  // Both documents list the same commands, no more and no fewer.
+  for (const char* name : {"README.md", "README.zh.md"}) {
+    const std::string page = io::read_file(fs::path(ATTUNE_SOURCE_DIR) / name);
+    std::istringstream text(page.substr(page.find("\n```\nattune ") + 5));
+    std::set<std::string> listed;
+    for (std::string line; std::getline(text, line) && line != "```";)
+      if (line.starts_with("attune ")) listed.insert(line.substr(7, line.find(' ', 7) - 7));
+    EXPECT_EQ(listed, commands) << name;
   }
   EXPECT_EQ(run({"--version"}).code, 0);
 }

@@ -34,6 +34,7 @@ struct GptOptions {
   bool bias_terms = true;          // of the projections; the output has none
   double init_deviation = 0.02;    // standard deviation of all matrices and tables at first ...
   double embedding_deviation = 0;  // ... but of the embedding table this, unless 0
+  double mup_base_width = 0;       // muP (nn/mup.hpp): the model_dim at which all is as without it; 0: off
   /// Stages of the attention; every query sees itself and what came before it, `mask` may hide more.
   AnyPosition position;
   AnyScore score = ScaledDot{};

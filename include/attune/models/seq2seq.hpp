@@ -41,6 +41,7 @@ struct Seq2SeqOptions {
   nn::NormKind norm_kind = nn::NormKind::layer;
   bool share_embeddings = true;  // one table for source and target; needs equal vocabularies
   bool tie_output = true;        // the target's table is the output projection as well
+  double mup_base_width = 0;     // muP (nn/mup.hpp): the model_dim at which all is as without it; 0: off
   TokenPositions positions = TokenPositions::sinusoidal;
   std::int64_t num_positions = 256;  // the longest sequence with learned positions
   std::int32_t padding_id = 0, begin_id = 2, end_id = 3;

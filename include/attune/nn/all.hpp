@@ -8,6 +8,7 @@
 #include "attune/nn/init.hpp"
 #include "attune/nn/linear.hpp"
 #include "attune/nn/module.hpp"
+#include "attune/nn/mup.hpp"
 #include "attune/nn/multi_head_attention.hpp"
 #include "attune/nn/norm.hpp"
 #include "attune/nn/positions.hpp"

@@ -61,6 +61,7 @@ struct ModelConfig {
   std::int64_t context = 256;       // of a language model: tokens that it sees at once
   double init_deviation = 0.02;     // of a gpt: standard deviation of matrices and tables at first
   double embedding_deviation = 0;   // of its embedding table; 0: init_deviation
+  double mup_base_width = 0;        // muP: the model_dim whose learning rate this one shares; 0: off
   std::string norm = "pre";         // "pre", "post"
   std::string norm_kind = "layer";  // "layer", "rms"
   std::string activation = "relu";  // "relu", "gelu", "silu"
