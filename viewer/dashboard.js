@@ -159,7 +159,7 @@
     return make('div', {className: 'map'}, make('h3', {}, say[map.name]), grid, legend);
   }
   const compact = (x) => !Number.isFinite(x) ? '∞' : x === 0 || x === 1 ? String(x) : x >= 100 ? x.toPrecision(3).replace('e+', 'e') : x >= 10 ? x.toFixed(0)
-      : x >= 1 ? x.toFixed(1) : x < 0.01 ? x.toExponential(0) : x.toFixed(2).slice(1);
+      : x >= 0.995 ? x.toFixed(1) : x < 0.01 ? x.toExponential(0) : x.toFixed(2).slice(1);
 
   const tip = byId('tip');
   function showTip(text, event) {
@@ -194,7 +194,7 @@
     const shown = happened.filter((h) => !hiddenKinds.has(h.kind));
     const rows = present.filter((kind) => !hiddenKinds.has(kind));
     const width = Math.max(260, byId('timeline').clientWidth || 600), left = 104, row = 20;
-    const last = Math.max(run.steps, 1, ...happened.slice(-1).map((h) => h.to));
+    const last = Math.max(plannedSteps, 1, ...happened.slice(-1).map((h) => h.to));
     const x = (step) => left + (width - left - 8) * Math.min(1, step / last);
     const root = svg('svg', {width, height: Math.max(1, row * rows.length), viewBox: `0 0 ${width} ${Math.max(1, row * rows.length)}`, role: 'img', 'aria-label': say.events});
     rows.forEach((kind, i) => {
@@ -252,10 +252,17 @@
     if (back) tiles.push(['rollbacks', String(back)]);
     byId('tiles').replaceChildren(...tiles.map(([name, value]) => make('div', {}, make('dt', {}, say[name]), make('dd', {}, value))));
   }
+  /** Where the axes end: at the end of the run, or while that is far off, at its half, quarter, ... */
+  function horizon() {
+    const now = Math.max(1, ...steps.slice(-1).map((s) => s.step));
+    let end = run.steps;
+    while (end / 2 > 1.25 * now) end /= 2;
+    return Math.ceil(end);
+  }
   let due = false, drawnWidth = 0;
   function draw() {
     due = false;
-    plannedSteps = run.steps;
+    plannedSteps = horizon();
     drawnWidth = byId('charts').clientWidth;
     drawHead();
     for (const chart of charts) chart.draw();

@@ -4,7 +4,7 @@
 const charts = [];
 let cursor = null;      // the step that is pointed at
 let say = texts.en;     // the language that is chosen
-let plannedSteps = 0;   // of the run: where the axis ends at least
+let plannedSteps = 0;   // where the axes end at least
 function linearTicks(low, high) {
   const raw = (high - low) / 5 || 1, power = 10 ** Math.floor(Math.log10(raw));
   const size = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);

@@ -79,7 +79,7 @@ function short(x) {
   const size = Math.abs(x);
   if (size !== 0 && (size < 1e-3 || size >= 1e5)) return x.toExponential(2).replace('e+', 'e');
   if (Number.isInteger(x)) return x.toLocaleString('en');
-  return size >= 100 ? x.toFixed(1) : size >= 10 ? x.toFixed(2) : size >= 1 ? x.toFixed(3) : x.toPrecision(3);
+  return size >= 100 ? x.toFixed(1) : size >= 10 ? x.toFixed(2) : size >= 1 ? x.toFixed(3) : String(Number(x.toPrecision(3)));
 }
 function duration(seconds) {
   if (!Number.isFinite(seconds)) return '–';
