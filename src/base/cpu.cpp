@@ -13,16 +13,16 @@
 namespace attune {
 namespace {
 #if defined(__aarch64__)
-constexpr std::array<std::string_view, 1> kNames = {"neon"};  // the compiler's baseline has it
+constexpr std::array<std::string_view, 1> kTargetNames = {"neon"};  // the compiler's baseline has it
 #else
-constexpr std::array<std::string_view, 3> kNames = {"scalar", "avx2", "avx512"};
+constexpr std::array<std::string_view, 3> kTargetNames = {"scalar", "avx2", "avx512"};
 #endif
 constexpr std::string_view kBf16Name = "avx512_bf16";  // CpuTarget::avx512 and the product of bfloat16 pairs
 
 std::string all_names() {
-  std::string names(kNames[0]);
-  for (std::size_t i = 1; i < kNames.size(); ++i) names += ", " + std::string(kNames[i]);
-  return kNames.size() > 1 ? names + " or " + std::string(kBf16Name) : names;
+  std::string names(kTargetNames[0]);
+  for (std::size_t i = 1; i < kTargetNames.size(); ++i) names += ", " + std::string(kTargetNames[i]);
+  return kTargetNames.size() > 1 ? names + " or " + std::string(kBf16Name) : names;
 }
 
 CpuInfo detect() {
@@ -58,8 +58,8 @@ CpuTarget choose() {
   const char* text = std::getenv("ATTUNE_CPU");
   if (!text || !*text) return best;
   if (text == kBf16Name && info.avx512_bf16) return CpuTarget::avx512;
-  for (std::size_t i = 0; i < kNames.size(); ++i) {
-    if (kNames[i] != text) continue;
+  for (std::size_t i = 0; i < kTargetNames.size(); ++i) {
+    if (kTargetNames[i] != text) continue;
     if (CpuTarget(i) > best) {
       fail("ATTUNE_CPU", "an instruction set that this processor has",
            "got \"" + std::string(text) + "\", the best here is " + std::string(name_of(best)));
@@ -103,6 +103,6 @@ bool cpu_uses_vnni() {
   return uses;
 }
 
-std::string_view name_of(CpuTarget target) { return kNames[std::size_t(target)]; }
+std::string_view name_of(CpuTarget target) { return kTargetNames[std::size_t(target)]; }
 
 }  // namespace attune

@@ -14,7 +14,7 @@
 
 namespace attune {
 namespace {
-constexpr std::array<std::string_view, 4> kNames = {"float32", "float64", "bfloat16", "float16"};
+constexpr std::array<std::string_view, 4> kTypeNames = {"float32", "float64", "bfloat16", "float16"};
 
 template <class From, class To>
 void convert_all(const From* from, To* to, std::int64_t n) {
@@ -113,11 +113,11 @@ void with_type(DType dtype, F f) {
 }
 }  // namespace
 
-std::string_view name_of(DType dtype) { return kNames[std::size_t(dtype)]; }
+std::string_view name_of(DType dtype) { return kTypeNames[std::size_t(dtype)]; }
 
 DType dtype_from_name(std::string_view name) {
-  for (std::size_t i = 0; i < kNames.size(); ++i) {
-    if (kNames[i] == name) return DType(i);
+  for (std::size_t i = 0; i < kTypeNames.size(); ++i) {
+    if (kTypeNames[i] == name) return DType(i);
   }
   fail("dtype_from_name", "one of float32, float64, bfloat16, float16", "got \"" + std::string(name) + "\"");
 }

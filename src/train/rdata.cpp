@@ -33,8 +33,8 @@ enum RType : int {
   kNull = 254,
   kReference = 255
 };
-constexpr int kDeepest = 64;                                                 // items within items: data has a handful
-constexpr std::int32_t kMissing = std::numeric_limits<std::int32_t>::min();  // NA of integers and truths
+constexpr int kDeepest = 64;  // items within items: data has a handful
+constexpr std::int32_t kMissingInteger = std::numeric_limits<std::int32_t>::min();  // NA of integers and truths
 
 [[noreturn]] void damaged_r(std::string_view finding) {
   fail("parse_r_object", "an R object, whole and sound", finding);
@@ -142,7 +142,7 @@ class RReader {
         object.kind = RObject::Kind::numbers;
         for (std::size_t n = length(4); n > 0; --n) {
           const std::int32_t x = integer();
-          object.numbers.push_back(x == kMissing ? std::numeric_limits<double>::quiet_NaN() : double(x));
+          object.numbers.push_back(x == kMissingInteger ? std::numeric_limits<double>::quiet_NaN() : double(x));
         }
         break;
       }

@@ -12,7 +12,7 @@
 #include "attune/base/parallel.hpp"
 #include "attune/base/rng.hpp"
 
-namespace attune {
+namespace attune::attend_tests {
 namespace {
 
 template <class T>
@@ -252,4 +252,4 @@ TEST(Attend, ExplainsItself) {
 }
 
 }  // namespace
-}  // namespace attune
+}  // namespace attune::attend_tests

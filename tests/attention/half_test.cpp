@@ -19,7 +19,7 @@
 #include "attune/base/rng.hpp"
 #include "kernels/reference.hpp"
 
-namespace attune {
+namespace attune::half_tests {
 namespace {
 
 struct HalfCase {
@@ -416,4 +416,4 @@ TEST(HalfTypesExplained, SayWhetherPairsAreMultiplied) {
 }
 
 }  // namespace
-}  // namespace attune
+}  // namespace attune::half_tests

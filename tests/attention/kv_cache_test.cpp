@@ -16,7 +16,7 @@
 #include "kernels/reference.hpp"
 #include "message_of.hpp"
 
-namespace attune {
+namespace attune::kv_cache_tests {
 namespace {
 
 using attune::testing::message_of;
@@ -356,4 +356,4 @@ TEST(KvCache, SaysWhatIsWrong) {
 }
 
 }  // namespace
-}  // namespace attune
+}  // namespace attune::kv_cache_tests

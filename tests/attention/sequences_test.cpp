@@ -11,7 +11,7 @@
 #include "attune/base/rng.hpp"
 #include "message_of.hpp"
 
-namespace attune {
+namespace attune::sequences_tests {
 namespace {
 
 using attune::testing::message_of;
@@ -198,4 +198,4 @@ TEST(Sequences, SaysWhatIsWrong) {
 }
 
 }  // namespace
-}  // namespace attune
+}  // namespace attune::sequences_tests

@@ -8,7 +8,7 @@
 #include "attune/attention/attention.hpp"
 #include "attune/base/rng.hpp"
 
-namespace attune {
+namespace attune::super_blocks_tests {
 namespace {
 
 /// Softmax that finds delta = sum of p dp by itself, in a walk of its own, from the last key to the first: what it
@@ -97,4 +97,4 @@ TEST(SuperBlocks, KeysThatNobodySeesGetNothing) {
 }
 
 }  // namespace
-}  // namespace attune
+}  // namespace attune::super_blocks_tests

@@ -7,7 +7,7 @@
 #include "attune/base/dropout.hpp"
 #include "kernels/compare.hpp"
 
-namespace attune::kernels {
+namespace attune::kernels::activation_tests {
 namespace {
 
 constexpr Pointwise kAll[] = {Pointwise::relu, Pointwise::gelu,    Pointwise::gelu_tanh,
@@ -230,4 +230,4 @@ TYPED_TEST(ActivationTest, EqualBitsForAnyThreads) {
 }
 
 }  // namespace
-}  // namespace attune::kernels
+}  // namespace attune::kernels::activation_tests

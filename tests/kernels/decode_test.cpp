@@ -14,7 +14,7 @@
 #include "attune/base/dtype.hpp"
 #include "kernels/compare.hpp"
 
-namespace attune::kernels {
+namespace attune::kernels::decode_tests {
 namespace {
 
 struct Case {
@@ -298,4 +298,4 @@ TEST(Decode, WhatARowDoesNotSeeChangesNoBitOfItInt8) {
 }
 
 }  // namespace
-}  // namespace attune::kernels
+}  // namespace attune::kernels::decode_tests

@@ -9,7 +9,7 @@
 
 #include "attune/base/dropout.hpp"
 
-namespace attune::kernels {
+namespace attune::kernels::dropout_tests {
 namespace {
 
 template <class T>
@@ -88,4 +88,4 @@ TEST(DropoutDefinition, SharesAndNeighboursLookIndependent) {
 }
 
 }  // namespace
-}  // namespace attune::kernels
+}  // namespace attune::kernels::dropout_tests

@@ -4,7 +4,7 @@
 #include "kernels/compare.hpp"
 #include "kernels/embedding.hpp"
 
-namespace attune::kernels {
+namespace attune::kernels::elementwise_tests {
 namespace {
 
 template <class T>
@@ -163,4 +163,4 @@ TYPED_TEST(ElementwiseTest, EqualBitsForAnyThreads) {
 }
 
 }  // namespace
-}  // namespace attune::kernels
+}  // namespace attune::kernels::elementwise_tests

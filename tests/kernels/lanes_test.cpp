@@ -11,7 +11,7 @@
 #include "attune/base/rng.hpp"
 #include "kernels/denormals.hpp"
 
-namespace attune::kernels {
+namespace attune::kernels::lanes_tests {
 namespace {
 
 template <class T>
@@ -154,4 +154,4 @@ TEST(FlushDenormals, HoldsAndRestores) {
 }
 
 }  // namespace
-}  // namespace attune::kernels
+}  // namespace attune::kernels::lanes_tests

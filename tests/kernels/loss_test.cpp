@@ -5,7 +5,7 @@
 
 #include "kernels/compare.hpp"
 
-namespace attune::kernels {
+namespace attune::kernels::loss_tests {
 namespace {
 
 using Numbers = std::vector<double>;
@@ -198,4 +198,4 @@ TYPED_TEST(LossTest, EqualBitsForAnyThreads) {
 }
 
 }  // namespace
-}  // namespace attune::kernels
+}  // namespace attune::kernels::loss_tests

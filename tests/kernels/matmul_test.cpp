@@ -3,7 +3,7 @@
 
 #include "kernels/compare.hpp"
 
-namespace attune::kernels {
+namespace attune::kernels::matmul_tests {
 namespace {
 
 struct Case {
@@ -239,4 +239,4 @@ TYPED_TEST(MatmulTest, EqualBitsForAnyThreads) {
 }
 
 }  // namespace
-}  // namespace attune::kernels
+}  // namespace attune::kernels::matmul_tests

@@ -3,7 +3,7 @@
 
 #include "kernels/compare.hpp"
 
-namespace attune::kernels {
+namespace attune::kernels::norm_tests {
 namespace {
 
 using Numbers = std::vector<double>;
@@ -147,4 +147,4 @@ TYPED_TEST(NormTest, EqualBitsForAnyThreads) {
 }
 
 }  // namespace
-}  // namespace attune::kernels
+}  // namespace attune::kernels::norm_tests

@@ -15,7 +15,7 @@
 #include "attune/base/rng.hpp"
 #include "kernels/denormals.hpp"
 
-namespace attune::kernels {
+namespace attune::kernels::plain_attention_tests {
 namespace {
 
 struct Case {
@@ -644,4 +644,4 @@ TYPED_TEST(PlainAttention, GradientsAreAddedAndRepeatBitForBit) {
 }
 
 }  // namespace
-}  // namespace attune::kernels
+}  // namespace attune::kernels::plain_attention_tests

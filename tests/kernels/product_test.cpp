@@ -9,7 +9,7 @@
 
 #include "attune/base/rng.hpp"
 
-namespace attune::kernels {
+namespace attune::kernels::product_tests {
 namespace {
 
 template <class T>
@@ -89,4 +89,4 @@ TYPED_TEST(Product, BitsDoNotDependOnTheCut) {
 }
 
 }  // namespace
-}  // namespace attune::kernels
+}  // namespace attune::kernels::product_tests

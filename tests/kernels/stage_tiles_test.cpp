@@ -13,7 +13,7 @@
 #include "kernels/compare.hpp"
 #include "kernels/softmax_tile.hpp"
 
-namespace attune::kernels {
+namespace attune::kernels::stage_tiles_tests {
 namespace {
 
 using Real = long double;
@@ -243,4 +243,4 @@ TYPED_TEST(StageTiles, AdditiveKeepsNaNToItself) {
 }
 
 }  // namespace
-}  // namespace attune::kernels
+}  // namespace attune::kernels::stage_tiles_tests

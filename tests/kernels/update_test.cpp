@@ -5,7 +5,7 @@
 
 #include "kernels/compare.hpp"
 
-namespace attune::kernels {
+namespace attune::kernels::update_tests {
 namespace {
 
 template <class T>
@@ -137,4 +137,4 @@ TYPED_TEST(UpdateTest, EqualBitsForAnyThreads) {
 }
 
 }  // namespace
-}  // namespace attune::kernels
+}  // namespace attune::kernels::update_tests

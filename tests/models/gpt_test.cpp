@@ -12,7 +12,7 @@
 #include "attune/autograd/tape.hpp"
 #include "attune/base/error.hpp"
 
-namespace attune::models {
+namespace attune::models::gpt_tests {
 namespace {
 
 GptOptions tiny() {
@@ -192,4 +192,4 @@ TEST(Gpt, SaysWhatDoesNotFit) {
 }
 
 }  // namespace
-}  // namespace attune::models
+}  // namespace attune::models::gpt_tests

@@ -10,7 +10,7 @@
 #include "attune/base/error.hpp"
 #include "attune/base/rng.hpp"
 
-namespace attune::models {
+namespace attune::models::search_tests {
 namespace {
 
 constexpr std::int32_t kBegin = 0, kEnd = 1;
@@ -167,4 +167,4 @@ TEST(Search, RejectsWhatItCannotServe) {
 }
 
 }  // namespace
-}  // namespace attune::models
+}  // namespace attune::models::search_tests

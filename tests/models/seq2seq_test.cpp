@@ -10,7 +10,7 @@
 #include "attune/base/error.hpp"
 #include "attune/base/parallel.hpp"
 
-namespace attune::models {
+namespace attune::models::seq2seq_tests {
 namespace {
 
 constexpr std::int32_t kPad = 0, kBegin = 2, kEnd = 3;
@@ -230,4 +230,4 @@ TEST(Seq2Seq, EqualBitsForAnyNumberOfThreads) {
 }
 
 }  // namespace
-}  // namespace attune::models
+}  // namespace attune::models::seq2seq_tests

@@ -32,9 +32,9 @@ Tensor unary(std::string_view name, Pointwise f, const Tensor& x) {
   return y;
 }
 
-struct Rows {
+struct LastAxis {
   std::int64_t rows, width;
-  explicit Rows(const Shape& s) : rows(s.back() == 0 ? 0 : s.size() / s.back()), width(s.back()) {}
+  explicit LastAxis(const Shape& s) : rows(s.back() == 0 ? 0 : s.size() / s.back()), width(s.back()) {}
 };
 void check_rows(std::string_view name, const Tensor& x) {
   detail::check_defined(name, x);
@@ -82,7 +82,7 @@ Activation activation_from_name(std::string_view name) {
 // y = exp(x) / sum exp(x): dx = y (dy - sum(y dy)).
 Tensor softmax(const Tensor& x) {
   check_rows("softmax", x);
-  const Rows r(x.shape());
+  const LastAxis r(x.shape());
   Tensor y = Tensor::empty(x.shape(), x.dtype());
   detail::on_compute_type("softmax", x.dtype(),
                           [&]<class T>(T) { kernels::softmax(r.rows, r.width, x.data<T>(), y.data<T>()); });
@@ -100,7 +100,7 @@ Tensor softmax(const Tensor& x) {
 // y = x - lse(x): dx = dy - exp(y) sum(dy).
 Tensor log_softmax(const Tensor& x) {
   check_rows("log_softmax", x);
-  const Rows r(x.shape());
+  const LastAxis r(x.shape());
   Tensor y = Tensor::empty(x.shape(), x.dtype());
   detail::on_compute_type("log_softmax", x.dtype(),
                           [&]<class T>(T) { kernels::log_softmax(r.rows, r.width, x.data<T>(), y.data<T>()); });

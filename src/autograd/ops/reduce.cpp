@@ -12,11 +12,11 @@ namespace attune {
 namespace {
 
 /// The shape around an axis: [outer, n, inner].
-struct Around {
+struct Reduced {
   std::int64_t outer = 1, n = 1, inner = 1;
   Shape reduced;  // without the axis, or with extent 1
 
-  Around(const Shape& shape, int axis, bool keep) {
+  Reduced(const Shape& shape, int axis, bool keep) {
     std::int64_t extents[Shape::kMaxRank] = {};
     int rank = 0;
     for (int i = 0; i < shape.rank(); ++i) {
@@ -32,7 +32,7 @@ struct Around {
 
 Tensor scaled_sum(std::string_view name, const Tensor& x, int axis, bool keep, bool divide) {
   detail::check_defined(name, x);
-  const Around at(x.shape(), detail::checked_axis(name, x.shape(), axis), keep);
+  const Reduced at(x.shape(), detail::checked_axis(name, x.shape(), axis), keep);
   if (divide && at.n == 0) fail(name, "an axis that is not empty", "shape is " + x.shape().text());
   const double factor = divide ? 1.0 / double(at.n) : 1;
   Tensor y = Tensor::empty(at.reduced, x.dtype());
@@ -114,7 +114,7 @@ Tensor mean(const Tensor& x, int axis, bool keep_axis) { return scaled_sum("mean
 
 Tensor max(const Tensor& x, int axis, bool keep_axis) {
   detail::check_defined("max", x);
-  const Around at(x.shape(), detail::checked_axis("max", x.shape(), axis), keep_axis);
+  const Reduced at(x.shape(), detail::checked_axis("max", x.shape(), axis), keep_axis);
   if (at.n == 0) fail("max", "an axis that is not empty", "shape is " + x.shape().text());
   Tensor y = Tensor::empty(at.reduced, x.dtype());
   std::vector<std::int32_t> where(std::size_t(at.outer * at.inner), 0);
