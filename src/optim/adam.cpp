@@ -30,6 +30,7 @@ Adam::Adam(std::vector<ParameterGroup> groups, const AdamOptions& o, bool decoup
   if (!(o.atan2_scale >= 0 && std::isfinite(o.atan2_scale))) {
     fail("Adam", "`atan2_scale` of 0 or more", fmt::format("got {}", o.atan2_scale));
   }
+  if (o.atan2_scale > 0) epsilon_ = 0;  // an angle has none
   // AdamW's decay happens in apply(), on the weights.
   if (decoupled_decay) own_.weight_decay = 0;
 }

@@ -17,7 +17,10 @@ namespace attune::optim {
 
 Adaptive::Adaptive(std::vector<ParameterGroup> groups, OptimizerOptions options, Manner manner,
                    std::span<const double> betas, double epsilon, bool has_first)
-    : Optimizer(std::move(groups), std::move(options), manner), second_(make_array()) {
+    : Optimizer(std::move(groups), std::move(options), manner),
+      second_(make_array()),
+      beta2_(betas.back()),
+      epsilon_(epsilon) {
   detail::check_betas(betas);
   if (!(epsilon > 0)) fail("Optimizer", "`epsilon` above 0", fmt::format("got {}", epsilon));
   if (has_first) first_ = make_array();
@@ -33,6 +36,21 @@ void Adaptive::propose_with(const Range& r, kernels::AdaptiveStep now, Tensor sl
                                  second_.data<T>() + r.begin, slow ? slow.data<T>() + r.begin : nullptr,
                                  update_.data<T>() + r.begin);
   });
+}
+
+EpsilonCount Adaptive::epsilon_count(std::size_t i, std::int64_t first, std::int64_t end) const {
+  const Slice slice = rows(i, first, end);
+  EpsilonCount count;
+  if (step() == 0 || epsilon_ == 0) return count;
+  const double limit = 100 * epsilon_ * epsilon_ * (1 - std::pow(beta2_, double(step())));
+  detail::typed("Adaptive", second_.dtype(), [&]<class T>(T) {
+    const T* v = second_.data<T>() + slice.begin;
+    for (std::int64_t k = 0; k < slice.count; ++k) {
+      count.moved += v[k] > 0;
+      count.small += v[k] > 0 && double(v[k]) < limit;
+    }
+  });
+  return count;
 }
 
 std::vector<std::pair<std::string, Tensor*>> Adaptive::arrays() {

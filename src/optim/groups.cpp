@@ -117,12 +117,16 @@ std::vector<RateFactor> Optimizer::rate_of(std::size_t i, std::int64_t first, st
     if (row_factors_[k].factor != 1) of_rows.push_back({row_factors_[k].reason, row_factors_[k].factor});
   }
   const Asked asked =
-      asked_.at < 0 ? Asked{.at = step_, .base = options_.learning_rate, .rollback = rate_multiplier_} : asked_;
+      asked_.at >= 0
+          ? asked_
+          : Asked{
+                .at = step_, .base = options_.learning_rate, .plateau = plateau_factor(), .rollback = rate_multiplier_};
   if (asked.given) {
     factors.push_back({"given", asked.base});
   } else {
     factors.push_back({"base", asked.base});
     factors.push_back({"schedule", options_.schedule.for_group(schedule_group).factor(asked.at)});
+    if (listens()) factors.push_back({"plateau", asked.plateau});
   }
   factors.push_back({group.name.empty() ? "group" : "group " + group.name, group.learning_rate_factor});
   for (RateFactor& f : of_rows) factors.push_back(std::move(f));

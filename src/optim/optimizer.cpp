@@ -52,6 +52,7 @@ Optimizer::Optimizer(std::vector<ParameterGroup> groups, OptimizerOptions option
   }
   flat_ = flatten(parameters_);
   update_ = make_array();
+  if (const auto listener = options_.schedule.listener()) plateau_.emplace(*listener);
   cut();
 }
 
@@ -138,7 +139,15 @@ void Optimizer::set_row_factors(const std::vector<RowFactor>& factors) {
 void Optimizer::set_schedule(Schedule schedule) {
   if (staged_) fail("Optimizer::set_schedule", "a moment between two steps", "an update is staged");
   options_.schedule = std::move(schedule);
+  plateau_.reset();
+  if (const auto listener = options_.schedule.listener()) plateau_.emplace(*listener);
   cut();
+}
+
+double Optimizer::observe(double loss) {
+  if (staged_) fail("Optimizer::observe", "a moment between two steps", "an update is staged");
+  if (!plateau_) fail("Optimizer::observe", "a schedule with a plateau", "got " + options_.schedule.kind());
+  return plateau_->observe(loss);
 }
 
 void Optimizer::set_rate_multiplier(double factor) {
@@ -206,6 +215,7 @@ bool Optimizer::propose(double learning_rate, bool given) {
   asked_ = {.at = step_,
             .given = given,
             .base = given ? learning_rate : options_.learning_rate,
+            .plateau = given ? 1 : plateau_factor(),
             .rollback = given ? 1 : rate_multiplier_};
   if (manner_.by_parameter) scale_segments(rates);
   return true;
@@ -272,6 +282,11 @@ Optimizer::Slice Optimizer::rows(std::size_t i, std::int64_t first, std::int64_t
   }
   const std::int64_t width = count > 0 ? shape.size() / count : 0;
   return {flat_.offsets[i] + first * width, (end - first) * width};
+}
+
+EpsilonCount Optimizer::epsilon_count(std::size_t i, std::int64_t first, std::int64_t end) const {
+  rows(i, first, end);  // whether they are there
+  return {};
 }
 
 View Optimizer::update(std::size_t i) {

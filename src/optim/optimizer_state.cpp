@@ -9,6 +9,34 @@
 
 namespace attune::optim {
 
+namespace {
+
+// A Plateau's state as numbers of an optimizer's, all of which are finite.
+using Numbers = std::map<std::string, double>;
+
+void put(const schedule::PlateauState& from, Numbers& to) {
+  to["plateau_factor"] = from.factor;
+  to["plateau_observed"] = from.observed;
+  to["plateau_best"] = from.best;
+  to["plateau_bad"] = double(from.bad);
+  to["plateau_cooldown"] = double(from.cooldown_left);
+}
+
+schedule::PlateauState plateau_in(const Numbers& from) {
+  const auto number = [&](const char* name) {
+    const auto found = from.find(name);
+    if (found == from.end()) fail("Optimizer::load_state", fmt::format("a number {}", name), "got none");
+    return found->second;
+  };
+  return {.factor = number("plateau_factor"),
+          .observed = number("plateau_observed") != 0,
+          .best = number("plateau_best"),
+          .bad = std::int64_t(number("plateau_bad")),
+          .cooldown_left = std::int64_t(number("plateau_cooldown"))};
+}
+
+}  // namespace
+
 double average_decay(const AverageOptions& options, std::int64_t t) {
   if (t <= 0) return 0;
   if (options.warmup_power == 0) return options.decay;
@@ -76,6 +104,7 @@ OptimizerState Optimizer::state() const {
   Optimizer& self = const_cast<Optimizer&>(*this);
   for (const auto& [name, array] : self.all_arrays()) state.arrays.emplace_back(name, array->clone());
   for (const auto& [name, number] : self.all_numbers()) state.numbers[name] = *number;
+  if (plateau_) put(plateau_->state(), state.numbers);
   return state;
 }
 
@@ -108,9 +137,11 @@ void Optimizer::load_state(const OptimizerState& state) {
   }
   for (const auto& [name, value] : state.numbers) {
     const bool known = std::any_of(own_numbers.begin(), own_numbers.end(),
-                                   [&, &name = name](const auto& n) { return n.first == name; });
+                                   [&, &name = name](const auto& n) { return n.first == name; }) ||
+                       (plateau_ && name.starts_with("plateau_"));
     if (!known) differ("numbers of this optimizer", fmt::format("got {} = {}", name, value));
   }
+  if (plateau_) plateau_->load_state(plateau_in(state.numbers));
   for (std::size_t k = 0; k < own.size(); ++k) own[k].second->copy_from(state.arrays[k].second);
   rate_multiplier_ = 1;
   for (const auto& [name, number] : own_numbers) {

@@ -1,7 +1,9 @@
-// Plateau: the rule, observation by observation.
+// Plateau: the rule, observation by observation, and the schedule that names it.
 #include "attune/optim/schedule/plateau.hpp"
 
 #include <fmt/format.h>
+
+#include <array>
 
 #include "attune/base/error.hpp"
 
@@ -67,6 +69,33 @@ void Plateau::load_state(const PlateauState& state) {
                      state.cooldown_left));
   }
   state_ = state;
+}
+
+std::span<const std::string_view> choices_of(PlateauThreshold) {
+  static constexpr std::array<std::string_view, 2> kNames{"relative", "absolute"};  // in the order of the enumerators
+  return kNames;
+}
+
+double ReduceOnPlateau::factor(std::int64_t t) const {
+  t = step_within(t, total, past_end, name);
+  const std::int64_t W = steps_of(warmup, total);
+  return t < W ? warmup_factor(t, W, warmup_start, warmup_from) : 1;
+}
+
+void ReduceOnPlateau::check() const {
+  check_total(name, total, false);
+  check_warmup(*this);
+  Plateau{listener()};  // checks its own
+}
+
+PlateauOptions ReduceOnPlateau::listener() const {
+  return {.cut = cut,
+          .patience = patience,
+          .threshold = threshold,
+          .threshold_mode = threshold_mode,
+          .cooldown = cooldown,
+          .min_ratio = min_ratio,
+          .epsilon = epsilon};
 }
 
 }  // namespace attune::optim::schedule

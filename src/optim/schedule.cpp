@@ -281,6 +281,17 @@ void Schedule::check_groups(const std::vector<std::string>& known) const {
   }
 }
 
+std::optional<schedule::PlateauOptions> Schedule::listener() const {
+  if (const auto* of = dynamic_cast<const Of<schedule::ReduceOnPlateau>*>(formula_.get()))
+    return of->formula.listener();
+  if (const auto* of = dynamic_cast<const Of<schedule::Chained>*>(formula_.get())) {
+    for (const Schedule& s : of->formula.schedules) {
+      if (const auto found = s.listener()) return found;
+    }
+  }
+  return std::nullopt;
+}
+
 std::shared_ptr<const ScheduleSpec> Schedule::spec_of(const std::string& kind, const FieldVisitor& visitor) {
   auto spec = std::make_shared<ScheduleSpec>(ScheduleSpec{kind, {}});
   for (const Field& field : visitor.fields) {

@@ -50,6 +50,12 @@ void check_inside(std::string_view schedule, const Schedule& inside) {
   }
 }
 
+/// Where a schedule holds for a part of the steps or of the weights, nothing may listen for all of them.
+void check_deaf(std::string_view schedule, const Schedule& inside) {
+  check_inside(schedule, inside);
+  if (inside.listener()) fail(where(schedule), "schedules of the step alone", "got a plateau inside");
+}
+
 }  // namespace
 
 std::span<const std::string_view> choices_of(WarmupStart) { return kWarmupStarts; }
@@ -323,19 +329,23 @@ void Sequential::check() const {
          fmt::format("got {} and {}", schedules.size(), milestones.size()));
   }
   check_milestones(name, milestones, total);
-  for (const Schedule& s : schedules) check_inside(name, s);
+  for (const Schedule& s : schedules) check_deaf(name, s);
 }
 
 void Chained::check() const {
   check_total(name, total, false);
   if (schedules.empty()) fail("schedule chained", "one of `schedules` or more", "got none");
-  for (const Schedule& s : schedules) check_inside(name, s);
+  int listening = 0;
+  for (const Schedule& s : schedules) {
+    check_inside(name, s);
+    if (s.listener() && ++listening > 1) fail("schedule chained", "one plateau at most", "got two");
+  }
 }
 
 void PerGroup::check() const {
   check_total(name, total, false);
   for (std::size_t i = 0; i < groups.size(); ++i) {
-    check_inside(name, groups[i].second);
+    check_deaf(name, groups[i].second);
     for (std::size_t j = 0; j < i; ++j) {
       if (groups[i].first == groups[j].first) {
         fail("schedule per_group", "a schedule for each group", fmt::format("got two for `{}`", groups[i].first));

@@ -119,7 +119,7 @@ TEST(Config, SchedulesOfTheDocuments) {
     c.schedule = optim::in_steps(c.schedule, {.steps_per_epoch = 10});
     EXPECT_GT(make_schedule(c).factor(50), 0);
   }
-  EXPECT_EQ(blocks, 2);
+  EXPECT_EQ(blocks, 3);
 }
 
 TEST(Config, LengthsInEpochsWaitForTheData) {

@@ -14,6 +14,9 @@ struct AdaptiveStep;
 namespace attune::optim {
 
 class Adaptive : public Optimizer {
+ public:
+  EpsilonCount epsilon_count(std::size_t i, std::int64_t first, std::int64_t end) const override;
+
  protected:
   /// Throws Error unless all betas lie in [0, 1) and epsilon is above 0. has_first: whether m is kept.
   Adaptive(std::vector<ParameterGroup> groups, OptimizerOptions options, Manner manner, std::span<const double> betas,
@@ -24,7 +27,8 @@ class Adaptive : public Optimizer {
   double correction(double beta) const;
   std::vector<std::pair<std::string, Tensor*>> arrays() override;
 
-  Tensor first_, second_;  // m, v: [n]
+  Tensor first_, second_;   // m, v: [n]
+  double beta2_, epsilon_;  // 0: the update has no epsilon
 };
 
 }  // namespace attune::optim

@@ -12,6 +12,7 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -46,6 +47,12 @@ struct OptimizerOptions {
   double clip_zscore = 0;    // 0: no clipping; else ZClip's threshold: scales what the step reads, with clip_norm as G
 };
 
+/// Weights of Adam and its kin, whose update is divided by sqrt(v^) + epsilon.
+struct EpsilonCount {
+  std::int64_t moved = 0;  // weights that had a gradient other than 0
+  std::int64_t small = 0;  // of them, those with sqrt(v^) < 10 epsilon: their step shrinks with their gradient
+};
+
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
@@ -59,9 +66,11 @@ class Optimizer {
   std::int64_t step() const { return step_; }
   /// Updates that propose() refused.
   std::int64_t skipped() const { return skipped_; }
-  /// learning_rate * schedule(step()) * rate_multiplier() of rows whose factors are 1 and whose group has no schedule
-  /// of its own.
-  double learning_rate() const { return options_.learning_rate * options_.schedule.factor(step_) * rate_multiplier_; }
+  /// learning_rate * schedule(step()) * plateau_factor() * rate_multiplier() of rows whose factors are 1 and whose
+  /// group has no schedule of its own.
+  double learning_rate() const {
+    return options_.learning_rate * options_.schedule.factor(step_) * plateau_factor() * rate_multiplier_;
+  }
   const OptimizerOptions& options() const { return options_; }
   /// For a schedule that becomes known later, such as once minutes have become steps. Throws Error while an update is
   /// staged.
@@ -70,6 +79,13 @@ class Optimizer {
   /// finite and not negative.
   void set_rate_multiplier(double factor);
   double rate_multiplier() const { return rate_multiplier_; }
+  /// Whether the schedule has a plateau, which observe() tells how training goes.
+  bool listens() const { return plateau_.has_value(); }
+  /// Takes in a loss, such as that of a validation, and returns the plateau's factor from now on. Its state is part of
+  /// this optimizer's. Throws Error for a loss that is not finite, if nothing listens, and while an update is staged.
+  double observe(double loss);
+  /// What the plateau has cut the learning rate to; 1 without one.
+  double plateau_factor() const { return plateau_ ? plateau_->factor() : 1; }
   /// Factors of the learning rate of single rows; replaces those before. Not part of the state: like groups and
   /// options they belong to how an optimizer is made. Throws Error for rows that are not there, factors that are
   /// negative or not finite, factors that this optimizer cannot have, and while an update is staged.
@@ -102,6 +118,9 @@ class Optimizer {
   /// Euclidean norms of such rows, of the staged update and of the weights.
   double update_norm(std::size_t i, std::int64_t first, std::int64_t end) const;
   double weight_norm(std::size_t i, std::int64_t first, std::int64_t end) const;
+  /// How many weights of such rows epsilon holds back, after the last apply(); none of an optimizer without an epsilon
+  /// beside a second moment.
+  virtual EpsilonCount epsilon_count(std::size_t i, std::int64_t first, std::int64_t end) const;
   /// Every factor of the learning rate that rows first .. end-1 of parameter i get, in the update that is staged, else
   /// in the last one applied, else in the first: base, schedule, the group's and the rows' factors, those of the
   /// optimizer's own (Prodigy's d), guard (scale_update) and rollback (the multiplier). Throws Error if the rows do not
@@ -167,6 +186,11 @@ class Optimizer {
   Tensor make_array() const;
   /// The pieces of this step: groups, or what row factors cut them into, or parameters.
   const std::vector<Range>& ranges() const { return ranges_; }
+  /// Rows of parameter i in the flat arrays, elements. Throws Error for rows that are not there.
+  struct Slice {
+    std::int64_t begin, count;
+  };
+  Slice rows(std::size_t i, std::int64_t first, std::int64_t end) const;
   /// The groups, without their parameters.
   const std::vector<ParameterGroup>& groups() const { return groups_; }
 
@@ -174,14 +198,10 @@ class Optimizer {
   Tensor update_;        // [n], staged
 
  private:
-  struct Slice {
-    std::int64_t begin, count;
-  };
   struct Scaled {
     std::int64_t begin, end;  // elements
     double factor;
   };
-  Slice rows(std::size_t i, std::int64_t first, std::int64_t end) const;
   void cut();
   double clip();
   bool propose(double learning_rate, bool given);
@@ -207,12 +227,13 @@ class Optimizer {
   bool staged_ = false;
   std::int64_t step_ = 0, skipped_ = 0;
   double gradient_norm_ = 0, rate_multiplier_ = 1;
+  std::optional<schedule::Plateau> plateau_;  // of options_.schedule
 
   // Of the last propose(), for rate_of().
   struct Asked {
     std::int64_t at = -1;  // step; -1: none yet
     bool given = false;    // the rate was given, not found from base and schedule
-    double base = 0, rollback = 1;
+    double base = 0, plateau = 1, rollback = 1;
   };
   Asked asked_;
   std::vector<Scaled> guarded_;

@@ -52,6 +52,9 @@ class Schedule {
   /// Throws Error if a per_group names a group that is none of these.
   void check_groups(const std::vector<std::string>& known) const;
 
+  /// What listens to a metric, of a plateau or of a chained with one: its factor multiplies this schedule's.
+  std::optional<schedule::PlateauOptions> listener() const;
+
   /// Whether it can be written down.
   bool has_spec() const { return spec_ != nullptr; }
   /// In words, complete: from_spec(s.spec()) gives equal factors, bit for bit.

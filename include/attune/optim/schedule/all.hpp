@@ -1,5 +1,4 @@
 // Every schedule, a line each: from this list follow the names in recipes and JSON, the tests and the docs.
-// Plateau is none of them: it listens to a metric, so it is no function of the step.
 #pragma once
 #include <tuple>
 
@@ -63,6 +62,7 @@ using AllSchedules = std::tuple<  //
     schedule::WarmupCosine,       //
     schedule::WarmupExp,          //
     schedule::LrRange,            //
+    schedule::ReduceOnPlateau,    //
     schedule::Sequential,         //
     schedule::Chained,            //
     schedule::PerGroup>;
