@@ -41,7 +41,7 @@ bool has_run(const DemoArguments& arguments) {
   if (!fs::exists(files.config)) return false;
   if (arguments.minutes > 0) {
     const double planned = fs::exists(files.facts) ? train::read_facts(files).planned_minutes
-                                                   : train::read_config(files.config).train.minutes;
+                                                   : train::read_run_config(files.config).train.minutes;
     if (std::abs(planned - arguments.minutes) > 1e-9)
       fail("demo", fmt::format("--minutes {}, as the run in {} has (--fresh starts anew)", planned, arguments.out),
            fmt::format("{}", arguments.minutes));

@@ -28,7 +28,7 @@ void doctor(const DoctorArguments& arguments) {
   const train::RunFiles files(arguments.run);
   train::DoctorOptions options;
   if (std::filesystem::exists(files.config)) {
-    const train::GuardConfig guard = train::read_config(files.config).guard;
+    const train::GuardConfig guard = train::read_run_config(files.config).guard;
     options.limit = guard.limit;
     options.tau = guard.tau;
   }

@@ -74,7 +74,7 @@ void eval_recall(const EvalArguments& arguments) {
 }
 
 void eval(const EvalArguments& arguments) {
-  const std::string task = train::read_config(train::RunFiles(arguments.run).config).task;
+  const std::string task = train::read_run_config(train::RunFiles(arguments.run).config).task;
   if (task == "language-model") return eval_language_model(arguments);
   if (task == "recall") return eval_recall(arguments);
   eval_translations(arguments);

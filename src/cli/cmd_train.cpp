@@ -9,6 +9,8 @@
 
 #include "attune/base/error.hpp"
 #include "attune/train/dashboard.hpp"
+#include "attune/train/doctor.hpp"
+#include "attune/train/run_files.hpp"
 #include "attune/train/signals.hpp"
 #include "cli/training.hpp"
 
@@ -49,6 +51,27 @@ struct TrainArguments {
   int port = 0;
 };
 
+/// What became of a run whose guard gave up: how often it went back, and what the log says about the reason.
+void report_giving_up(const std::string& run, bool json) {
+  const train::RunHistory history = train::read_run_log(train::RunFiles(run).log);
+  const train::Diagnosis diagnosis = train::diagnose(history);
+  Json rollbacks = Json::array();
+  std::string told;
+  for (const train::GuardEvent& e : history.guard) {
+    if (e.action != "roll_back") continue;
+    rollbacks.push_back({{"from", e.before}, {"to", e.after}, {"signal", e.signal}});
+    told += fmt::format("went back from step {:.0f} to {:.0f} ({})\n", e.before, e.after, e.signal);
+  }
+  if (!json) return print_line(told + train::diagnosis_text(diagnosis));
+  Json symptoms = Json::array();
+  for (const train::Finding& f : diagnosis.findings) symptoms.push_back(f.symptom);
+  print_json({{"run", run},
+              {"gave_up", true},
+              {"step", history.last_step()},
+              {"rollbacks", rollbacks},
+              {"symptoms", symptoms}});
+}
+
 void train(const TrainArguments& arguments) {
   train::RunConfig config;
   std::string run = arguments.resume;
@@ -59,9 +82,14 @@ void train(const TrainArguments& arguments) {
     if (arguments.seed >= 0) config.seed = std::uint64_t(arguments.seed);
     run = arguments.out.empty() ? "out/" + std::filesystem::path(arguments.recipe).stem().string() : arguments.out;
   }
-  const train::RunResult result =
-      train_here(config, run, arguments.data_folder, !arguments.resume.empty(), "attune train --resume " + run,
-                 arguments.dashboard ? std::optional(arguments.port) : std::nullopt);
+  train::RunResult result;
+  try {
+    result = train_here(config, run, arguments.data_folder, !arguments.resume.empty(), "attune train --resume " + run,
+                        arguments.dashboard ? std::optional(arguments.port) : std::nullopt);
+  } catch (const train::GaveUp&) {
+    report_giving_up(run, arguments.json);
+    throw;  // main() tells the reason
+  }
   if (arguments.json)
     return print_json({{"run", run},
                        {"step", result.step},
@@ -103,7 +131,9 @@ void add_train(CLI::App& program) {
   minutes->excludes(steps);
   for (CLI::Option* of_new_runs : {recipe, out, minutes, steps, seed}) resume->excludes(of_new_runs);
   command->footer(
-      "Example:\n  attune train recipes/translate_en_de.toml --minutes 5\n  attune train --resume out/translate_en_de");
+      "Example:\n  attune train recipes/translate_en_de.toml --minutes 5\n  attune train --resume "
+      "out/translate_en_de\n\n"
+      "Exit code 3: the guard gave up, at a spike after its last rollback.");
   command->callback([arguments, recipe, resume] {
     if (recipe->empty() && resume->empty()) throw CLI::RequiredError("RECIPE or --resume RUN");
     train(*arguments);

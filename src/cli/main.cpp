@@ -3,6 +3,7 @@
 #include <exception>
 
 #include "attune/base/error.hpp"
+#include "attune/train/run.hpp"
 #include "cli/commands.hpp"
 
 namespace attune::cli {
@@ -38,13 +39,16 @@ std::string grouped(long long number) {
 
 namespace {
 
+constexpr int kGaveUp = 3;
+
 int run(int argc, char** argv) {
   CLI::App program{"attune: attention, from the equation to a trained translator.", "attune"};
   program.set_version_flag("--version", "attune " ATTUNE_VERSION);
   program.require_subcommand(1);
   program.footer(
       "Example:\n  attune train recipes/translate_en_de.toml\n\n"
-      "Exit codes: 0 done, 1 error, 2 wrong usage, 130 stopped by Ctrl-C (training has saved itself).\n"
+      "Exit codes: 0 done, 1 error, 2 wrong usage, 3 training gave up or (doctor) is badly wrong, 130 stopped by\n"
+      "Ctrl-C (training has saved itself).\n"
       "`attune COMMAND --help` shows an example of each command.");
   add_fetch(program);
   add_train(program);
@@ -74,6 +78,9 @@ int run(int argc, char** argv) {
     return 130;
   } catch (const ExitCode& exit) {
     return exit.code;
+  } catch (const train::GaveUp& reason) {
+    complain(reason.what());
+    return kGaveUp;
   } catch (const std::exception& error) {
     complain(error.what());
     return 1;

@@ -150,6 +150,8 @@ void save_checkpoint(const fs::path& folder, const Checkpoint& c) {
   state["numerics"] = c.numerics;
   state["numbers"] = Json::object();
   for (const auto& [name, x] : c.numbers) state["numbers"][name] = number_json(x);
+  state["logs"] = Json::object();
+  for (const auto& [name, bytes] : c.logs) state["logs"][name] = bytes;
   state["guard"] = {{"numbers", Json::object()}, {"arrays", Json::array()}};
   for (const auto& [name, numbers] : c.guard.numbers) {
     Json& list = state["guard"]["numbers"][name] = Json::array();
@@ -240,6 +242,8 @@ Checkpoint load_checkpoint(const fs::path& folder) {
     c.schedule = state.at("schedule");
     c.numerics = state.at("numerics");
     for (const auto& [name, x] : state.at("numbers").items()) c.numbers[name] = number_from(x);
+    const Json logs = state.value("logs", Json::object());  // older checkpoints have none
+    for (const auto& [name, bytes] : logs.items()) c.logs[name] = bytes.get<std::int64_t>();
     c.guard = guard_of(folder, state);
     const Json& optimizer = state.at("optimizer");
     const Json& file = state.at("files").at("optimizer");

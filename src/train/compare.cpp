@@ -99,7 +99,7 @@ ComparedRun read_compared_run(const std::filesystem::path& run) {
   // out/a/ and out/a have the same name.
   const std::filesystem::path name =
       files.folder.has_filename() ? files.folder.filename() : files.folder.parent_path().filename();
-  return {name.string(), read_config(files.config), read_run_log(files.log)};
+  return {name.string(), read_run_config(files.config), read_run_log(files.log)};
 }
 
 std::vector<ConfigDifference> config_differences(std::span<const RunConfig> configs) {

@@ -87,8 +87,12 @@ class Reader {
   }
 
   /// To be called last: the first key in the file that nothing asked for is an error.
-  void finish() {
+  void finish(ConfigSource source) {
     look_for_unknown_keys();
+    if (source == ConfigSource::run) {
+      std::erase_if(unknown_,
+                    [](const Unknown& u) { return u.path == "optimizer" && !optimizers_with(u.key).empty(); });
+    }
     if (unknown_.empty()) return;
     const Unknown& first = *std::min_element(unknown_.begin(), unknown_.end(),
                                              [](const Unknown& a, const Unknown& b) { return a.line < b.line; });
@@ -280,6 +284,16 @@ class Reader {
   std::vector<Unknown> unknown_;
 };
 
+/// Whether a schedule, or one inside it, hears how validation goes.
+bool hears_validation(const optim::ScheduleSpec& spec) {
+  bool hears = spec.kind == optim::schedule::ReduceOnPlateau::name;
+  for (const auto& [field, value] : spec.fields) {
+    const auto* inside = std::get_if<std::vector<optim::ScheduleSpec>>(&value);
+    hears = hears || (inside && std::any_of(inside->begin(), inside->end(), hears_validation));
+  }
+  return hears;
+}
+
 /// What concerns more than one key.
 void check_together(const RunConfig& c, const Reader& reader) {
   const auto expect_at = [&](bool holds, const char* path, std::string_view expectation, const std::string& finding) {
@@ -288,6 +302,8 @@ void check_together(const RunConfig& c, const Reader& reader) {
   const TrainConfig& t = c.train;
   expect_at((t.minutes > 0) != (t.steps > 0), t.steps > 0 ? "train.minutes" : "train",
             "one of `minutes` and `steps` above 0", fmt::format("got {} minutes and {} steps", t.minutes, t.steps));
+  expect_at(t.validate_every > 0 || !hears_validation(c.schedule), "train.validate_every",
+            "`validate_every` above 0 with a schedule \"plateau\"", "got 0");
   const ModelConfig& m = c.model;
   expect_at(m.model_dim % m.num_heads == 0, "model.num_heads", "`model_dim`, a multiple of `num_heads`",
             fmt::format("got {} and {}", m.model_dim, m.num_heads));
@@ -345,11 +361,11 @@ RunConfig parse_config(std::string_view text, std::string_view name) {
   return config_from_table(parse_toml("read_config", text, name), name);
 }
 
-RunConfig config_from_table(const toml::table& root, std::string_view name) {
+RunConfig config_from_table(const toml::table& root, std::string_view name, ConfigSource source) {
   RunConfig config;
   Reader reader(root, name);
   detail::visit_fields(config, reader);
-  reader.finish();
+  reader.finish(source);
   check_together(config, reader);
   try {
     config.schedule = detail::complete_schedule(config.schedule, config.train.steps);
@@ -360,5 +376,10 @@ RunConfig config_from_table(const toml::table& root, std::string_view name) {
 }
 
 RunConfig read_config(const std::filesystem::path& file) { return parse_config(io::read_file(file), file.string()); }
+
+RunConfig read_run_config(const std::filesystem::path& file) {
+  return config_from_table(parse_toml("read_config", io::read_file(file), file.string()), file.string(),
+                           ConfigSource::run);
+}
 
 }  // namespace attune::train

@@ -36,7 +36,7 @@ constexpr std::size_t kPieceOfLog = 64 * 1024;  // bytes sent at a time
 /// What a run is, for the head of its page.
 std::string run_json(const fs::path& run) {
   const RunFiles files(run);
-  const RunConfig config = read_config(files.config);
+  const RunConfig config = read_run_config(files.config);
   nlohmann::json facts = nlohmann::json::array();
   for (const auto& [name, value] : facts_of(config, read_facts(files))) facts.push_back({name, value});
   const fs::path folder = fs::absolute(run).lexically_normal();

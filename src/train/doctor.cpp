@@ -91,12 +91,16 @@ void find_spikes(const RunHistory& history, const RunSigns& signs, const DoctorO
   out.push_back(std::move(f));
 }
 
-/// Loss and gradient rise while attention is as it should be: what is left are the logits of the output.
-void find_output_divergence(const RunSigns& signs, std::vector<Finding>& out) {
+/// Loss and gradient rise while attention is as it should be: what is left are the logits of the output, whose
+/// log-sum-exp grows. A log that does not have it leaves them as the only ones that attention does not excuse.
+void find_output_divergence(const RunSigns& signs, const DoctorOptions& o, std::vector<Finding>& out) {
   if (signs.lines.size() < 8 || !out.empty()) return;
   const Stretch half = last_part(signs.loss.size(), 0.5);
   const Change gradient = change_of(signs.gradient, half), loss = change_of(signs.loss, half);
   if (signs.loss_trend(half) != LossTrend::rising || !(gradient.after > 1.2 * gradient.before)) return;
+  const Change output = change_of(signs.output_lse, half);
+  const bool seen = std::isfinite(output.before) && std::isfinite(output.after);
+  if (seen && std::abs(output.after) < std::abs(output.before) + o.output_growth) return;
   double score = 0, entropy = 0;
   for (const HeadSeries& head : signs.heads) {
     const Change change = change_of(head.entropy, last_part(head.entropy.size(), 0.5));
@@ -111,8 +115,35 @@ void find_output_divergence(const RunSigns& signs, std::vector<Finding>& out) {
       "loss {:.4g} -> {:.4g}, gradient norm {:.3g} -> {:.3g}, while scores ({:.3g} nats) and entropy "
       "({:.2f}) are in order",
       loss.before, loss.after, gradient.before, gradient.after, score, entropy);
-  f.cause = "attention is not the reason; what is left are the logits of the output, whose log-sum-exp runs away";
+  if (seen) f.evidence += fmt::format("; log-sum-exp of the output {:.3g} -> {:.3g} nats", output.before, output.after);
+  f.cause =
+      seen ? "the logits of the output run away: their log-sum-exp grows, attention is not the reason"
+           : "attention is not the reason; what is left are the logits of the output, which this log does not have";
   f.action = "[train] z_loss = 1e-4; a lower learning rate of the head ([optimizer.groups])";
+  out.push_back(std::move(f));
+}
+
+/// Roles most of whose weights move by less than their rate, since epsilon is most of what their update is divided by.
+void find_epsilon(const RunHistory& history, const DoctorOptions& o, std::vector<Finding>& out) {
+  const std::vector<EpsilonLine> lines = standing(history.epsilon);
+  if (lines.empty()) return;
+  Finding f{.symptom = "epsilon_dominates", .weight = 15, .first_step = 0, .last_step = lines.back().step};
+  double largest = 0;
+  for (const auto& [role, share] : lines.back().share) {
+    if (!(share > o.epsilon_share)) continue;
+    f.evidence += fmt::format("{}{} {:.0f} %", f.evidence.empty() ? "" : ", ", role, 100 * share);
+    if (share <= largest) continue;
+    largest = share;
+    for (auto line = lines.rbegin(); line != lines.rend(); ++line) {  // since when
+      const auto then = line->share.find(role);
+      if (then == line->share.end() || !(then->second > o.epsilon_share)) break;
+      f.first_step = line->step;
+    }
+  }
+  if (largest == 0) return;
+  f.evidence = "weights with sqrt(v) below 10 epsilon, by role: " + f.evidence;
+  f.cause = "their gradients are as small as epsilon: the update shrinks with them, Adam is no longer Adam there";
+  f.action = "a smaller epsilon, or atan2_scale = 1.27, which has none ([optimizer])";
   out.push_back(std::move(f));
 }
 
@@ -160,9 +191,10 @@ Diagnosis diagnose(const RunHistory& history, const DoctorOptions& options) {
   d.findings = attention_findings(signs, options);
   find_not_finite(history, signs, d.findings);
   find_spikes(history, signs, options, d.findings);
-  find_output_divergence(signs, d.findings);
+  find_output_divergence(signs, options, d.findings);
   if (!has_symptom(d.findings, "output_divergence")) find_divergence(signs, d.findings);
   find_overfitting(history, signs, d.findings);
+  find_epsilon(history, options, d.findings);
   std::stable_sort(d.findings.begin(), d.findings.end(),
                    [](const Finding& a, const Finding& b) { return a.bad != b.bad ? a.bad : a.weight > b.weight; });
   return d;

@@ -81,6 +81,7 @@ RunSigns read_signs(const RunHistory& history) {
     signs.steps.push_back(line.step);
     signs.loss.push_back(line.loss);
     signs.gradient.push_back(line.gradient_norm);
+    signs.output_lse.push_back(line.output_lse);
   }
   add_heads(history, signs);
   if (signs.heads.empty() && !signs.lines.empty()) {

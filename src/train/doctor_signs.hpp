@@ -38,6 +38,7 @@ struct RunSigns {
   std::vector<StepLine> lines;  // those that stand
   std::vector<std::int64_t> steps;
   std::vector<double> loss, gradient;
+  std::vector<double> output_lse;  // NaN in older logs
   std::vector<HeadSeries> heads;
   double untrained = 0;  // the loss at first, nats
   double reach = 0;      // how far the loss has come down from there, nats; above 0

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -48,6 +49,7 @@ std::string EventValue::json() const {
 
 EventLog::EventLog(std::filesystem::path file) : file_(std::move(file)), out_(file_, std::ios::binary | std::ios::app) {
   if (!out_) fail("EventLog", fmt::format("a place to write {}", file_.string()), "cannot open it");
+  size_ = std::int64_t(std::filesystem::file_size(file_));
 }
 
 EventLog EventLog::create(const std::filesystem::path& file) {
@@ -70,7 +72,16 @@ EventLog EventLog::resume(const std::filesystem::path& file, std::int64_t step) 
   return EventLog(file);
 }
 
-void EventLog::write(std::initializer_list<std::pair<std::string_view, EventValue>> event) {
+EventLog EventLog::resume_at(const std::filesystem::path& file, std::int64_t bytes) {
+  if (!std::filesystem::exists(file)) return create(file);
+  const std::string content = io::read_file(file);
+  std::size_t end = std::min(content.size(), std::size_t(std::max<std::int64_t>(0, bytes)));
+  while (end > 0 && content[end - 1] != '\n') --end;
+  if (end != content.size()) io::write_file(file, content.substr(0, end));
+  return EventLog(file);
+}
+
+void EventLog::write(const std::vector<std::pair<std::string_view, EventValue>>& event) {
   std::string line = "{";
   for (const auto& [key, value] : event) {
     if (line.size() > 1) line += ',';
@@ -79,6 +90,7 @@ void EventLog::write(std::initializer_list<std::pair<std::string_view, EventValu
   line += "}\n";
   out_ << line << std::flush;
   if (!out_) fail("EventLog::write", fmt::format("room to write {}", file_.string()), "cannot write to it");
+  size_ += std::int64_t(line.size());
   if (listener_) listener_(std::string_view(line).substr(0, line.size() - 1));
 }
 

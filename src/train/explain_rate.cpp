@@ -93,7 +93,7 @@ std::string rate_name(std::string_view name) {
 RateExplanation explain_rate(const std::filesystem::path& run, std::string_view parameter, std::int64_t step) {
   const RunFiles files(run);
   const RunFacts facts = read_facts(files);
-  const RunConfig config = read_config(files.config);
+  const RunConfig config = read_run_config(files.config);
   const RunHistory history = read_run_log(files.log);
   RateExplanation out{.step = step > 0 ? step : history.last_step(),
                       .logged_rate = std::numeric_limits<double>::quiet_NaN()};
@@ -108,12 +108,13 @@ RateExplanation explain_rate(const std::filesystem::path& run, std::string_view 
   optim::OptimizerState state = optimizer->state();
   state.step = out.step - 1;  // the first update is made at step 0
 
-  double rollback = 1;
+  double rollback = 1, plateau = 1;
   for (const StepLine& line : standing(history.steps)) {
     if (line.step > out.step) break;
     out.line_step = line.step;
     out.logged_rate = line.learning_rate;
     rollback = std::isnan(line.rollback) ? 1 : line.rollback;
+    plateau = std::isnan(line.plateau) ? 1 : line.plateau;
   }
   if (out.line_step != out.step) {
     out.notes.push_back(
@@ -131,6 +132,7 @@ RateExplanation explain_rate(const std::filesystem::path& run, std::string_view 
         .parameter = rows.parameter, .first = rows.first, .end = rows.end, .role = rows.role, .head = rows.head};
     answer.factors = optimizer->rate_of(optimizer->index_of(rows.tensor), rows.first, rows.end);
     for (optim::RateFactor& factor : answer.factors) {
+      if (factor.name == "plateau") factor.value = plateau;
       if (factor.name == "guard") factor.value = guard_factor(sites, history, out.step, rows);
       if (factor.name != "distance") continue;  // Prodigy's own: a number of its state
       const bool known = has_checkpoint(files.checkpoint);

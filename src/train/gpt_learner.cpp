@@ -52,12 +52,13 @@ std::unique_ptr<MicroBatch> GptLearner::draw() {
   return micro_batch;
 }
 
-Tensor GptLearner::loss(const MicroBatch& micro_batch, std::vector<SiteStatistics>* seen) {
+Tensor GptLearner::loss(const MicroBatch& micro_batch, std::vector<SiteStatistics>* seen, OutputStatistics* output) {
   const TokenBatch& batch = own_batch<TokenMicroBatch>(micro_batch).batch;
   std::vector<nn::LayerAttention> layers;
   Tensor logits = model_->logits(batch.tokens, {.statistics = seen != nullptr}, seen ? &layers : nullptr);
   for (std::size_t i = 0; i < layers.size(); ++i)
     seen->push_back({fmt::format("layers.layer{}.attention", i), layers[i].self.statistics});
+  if (output) add_output(logits, batch.targets, kNoTarget, *output);
   return cross_entropy(std::move(logits), batch.targets,
                        {.label_smoothing = terms_.label_smoothing,
                         .z_loss = terms_.z_loss,

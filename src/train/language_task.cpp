@@ -53,7 +53,7 @@ std::int64_t rows_of(const RunConfig& config) {
 
 /// A run of this task, its files and recipe.
 RunConfig language_config(const RunFiles& files) {
-  RunConfig config = read_config(files.config);
+  RunConfig config = read_run_config(files.config);
   if (config.task != "language-model")
     fail("load_language_model", fmt::format("a run of the task language-model in {}", files.folder.string()),
          config.task);

@@ -96,7 +96,7 @@ std::unique_ptr<Learner> make_recall_learner(const RunConfig& config, const Task
 
 RecallScore score_recall(const std::filesystem::path& run, std::int64_t questions) {
   const RunFiles files(run);
-  const RunConfig config = read_config(files.config);
+  const RunConfig config = read_run_config(files.config);
   if (config.task != "recall")
     fail("score_recall", fmt::format("a run of the task recall in {}", files.folder.string()), config.task);
   if (!has_checkpoint(files.checkpoint))

@@ -4,11 +4,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <optional>
 
 #include "attune/base/error.hpp"
+#include "attune/nn/roles.hpp"
 #include "attune/train/checkpoint.hpp"
 #include "attune/train/clock.hpp"
 #include "attune/train/guard_config.hpp"
@@ -33,11 +35,13 @@ struct Run {
   std::optional<Trainer> trainer;
   std::optional<AttentionGuard> guard;  // once the number of updates is known
   RunFacts facts;
+  std::vector<ParameterRows> roles;  // of the model's parameters
 
   // Carried from piece to piece of the run, by way of the checkpoints.
   double seconds = 0, tokens = 0;
   double refused = 0;
   double interval_loss = 0, interval_tokens = 0;  // since the last line of the log: nats, target tokens
+  std::optional<std::int64_t> log_bytes;          // at the last checkpoint
 
   nn::Module& model() const { return learner->model(); }
   void tell(const std::string& line) const {
@@ -54,6 +58,7 @@ void build(Run& run, const fs::path& data_folder) {
     context.data_sha256 = run.facts.task.data_sha256;
   }
   run.learner = make_learner(run.config, context);
+  run.roles = nn::parameter_roles(run.learner->model());
   run.optimizer = make_optimizer(run.config, run.model());
   run.trainer.emplace(*run.learner, *run.optimizer, TrainerOptions{.accumulate = run.config.train.accumulate});
   run.facts.task = run.learner->facts();
@@ -97,7 +102,7 @@ void guard(Run& run) {
   if (run.guard->watches()) run.trainer->set_guard(&*run.guard);
 }
 
-void save(const Run& run) {
+void save(const Run& run, const RunJournal& log) {
   Checkpoint checkpoint;
   checkpoint.weights = run.model().named_parameters();
   checkpoint.optimizer = run.optimizer->state();
@@ -111,11 +116,11 @@ void save(const Run& run) {
                         {"refused", run.refused},
                         {"interval_loss", run.interval_loss},
                         {"interval_tokens", run.interval_tokens}};
+  checkpoint.logs = {{run.files.log.filename().string(), log.bytes()}};
   checkpoint.guard = run.guard->state();
   // The weights of a checkpoint are those to evaluate with; where others are trained, the optimizer's state has them.
-  run.optimizer->eval();
+  const EvaluationWeights weights(*run.optimizer);
   save_checkpoint(run.files.checkpoint, checkpoint);
-  run.optimizer->train();
 }
 
 void restore(Run& run) {
@@ -123,7 +128,8 @@ void restore(Run& run) {
   const auto dropout = checkpoint.generators.find("dropout");
   if (dropout == checkpoint.generators.end())
     fail("resume_run", "a checkpoint with the generator \"dropout\"", run.files.checkpoint.string());
-  if (checkpoint.schedule != make_schedule(run.config).json())
+  // Compared as schedules, not as texts: a field that the program of the checkpoint did not know has its default.
+  if (optim::Schedule::from_json(checkpoint.schedule).spec() != make_schedule(run.config).spec())
     fail("resume_run", fmt::format("the schedule of config.toml, {}", make_schedule(run.config).json()),
          fmt::format("{} in {}", checkpoint.schedule, run.files.checkpoint.string()));
   if (checkpoint.numerics != numerics_of_this_machine())
@@ -143,6 +149,27 @@ void restore(Run& run) {
   run.refused = number("refused");
   run.interval_loss = number("interval_loss");
   run.interval_tokens = number("interval_tokens");
+  if (const auto log = checkpoint.logs.find(run.files.log.filename().string()); log != checkpoint.logs.end())
+    run.log_bytes = log->second;
+}
+
+/// The validation loss, which the log and a plateau hear. False if it made the guard go back.
+bool validate(Run& run, RunJournal& log, double& loss) {
+  {
+    const EvaluationWeights weights(*run.optimizer);
+    loss = run.trainer->validation_loss();
+  }
+  const std::int64_t step = run.optimizer->step();
+  log.valid(step, loss);
+  if (!run.optimizer->listens()) return true;
+  if (std::isfinite(loss)) {
+    run.optimizer->observe(loss);
+    return true;
+  }
+  // Nothing that a plateau could compare: a spike, for whoever can go back from one.
+  if (!run.guard->inspect({.loss = loss, .staged = false, .attention = {}})) return false;
+  fail("train", "a finite validation loss for the schedule's plateau ([guard] mode = \"full\" goes back from a spike)",
+       fmt::format("got {} at step {}", loss, step));
 }
 
 /// Updates until the last step, or until somebody wants it to stop.
@@ -151,7 +178,8 @@ RunResult train(Run& run) {
   const double seconds_before = run.seconds, tokens_before = run.tokens, began = steady_seconds();
   const std::int64_t first_step = run.optimizer->step();
   const bool begins = !has_checkpoint(run.files.checkpoint);
-  RunJournal log(run.files, plan.tensorboard, first_step, begins, run.hooks.dashboard);
+  RunJournal log(run.files, plan.tensorboard, {.begins = begins, .step = first_step, .bytes = run.log_bytes},
+                 run.hooks.dashboard);
   RunResult result{
       .steps = plan.steps, .parameters = run.facts.parameters, .valid_loss = std::numeric_limits<double>::quiet_NaN()};
   ProgressState shown{.step = first_step, .steps = plan.steps};
@@ -159,8 +187,25 @@ RunResult train(Run& run) {
   const bool validates = run.learner->has_validation();
   bool look = true;  // ask the next update for its attention
   bool worked = false;
-  run.guard->on_event([&](const GuardEvent& e) { log.guard(e); });
-  if (begins && validates && plan.validate_every > 0) log.valid(0, run.learner->validation_loss());
+  bool gave_up = false;
+  run.guard->on_event([&](const GuardEvent& e) {
+    log.guard(e);
+    gave_up = gave_up || e.action == "stop";
+  });
+  if (run.optimizer->listens() && !validates) fail("train", "data to validate with for the schedule's plateau", "none");
+  if (begins && validates && plan.validate_every > 0) {
+    const EvaluationWeights weights(*run.optimizer);
+    log.valid(0, run.trainer->validation_loss());
+  }
+  // Does something that the guard may end.
+  const auto guarded = [&](const auto& act) {
+    try {
+      return act();
+    } catch (const Error& error) {
+      if (gave_up) throw GaveUp(error.what());
+      throw;
+    }
+  };
 
   while (run.optimizer->step() < plan.steps) {
     if (run.hooks.stop && run.hooks.stop()) {
@@ -169,7 +214,8 @@ RunResult train(Run& run) {
     }
     const bool log_due = (run.optimizer->step() + 1) % plan.log_every == 0 || run.optimizer->step() + 1 == plan.steps;
     log.begin_update(log_due);
-    const UpdateReport update = run.trainer->update(look || log_due);
+    const UpdateReport update =
+        guarded([&] { return run.trainer->update({.attention = look || log_due, .output = log_due}); });
     worked = true;
     const std::int64_t step = run.optimizer->step();
     run.tokens += double(update.tokens);
@@ -190,17 +236,16 @@ RunResult train(Run& run) {
     if (log_due) {
       log.step(update, *run.optimizer, &*run.guard,
                {.loss = run.interval_loss / run.interval_tokens, .tokens = run.tokens, .seconds = run.seconds});
+      log.epsilon(*run.optimizer, run.roles);
       run.interval_loss = run.interval_tokens = 0;
     }
     const bool last = step == plan.steps;
     if (validates && (last || (plan.validate_every > 0 && step % plan.validate_every == 0))) {
-      run.optimizer->eval();  // with averages, the weights to evaluate with
-      const double valid_loss = run.learner->validation_loss();
-      run.optimizer->train();
-      log.valid(step, valid_loss);
+      double valid_loss = 0;
+      if (!guarded([&] { return validate(run, log, valid_loss); })) continue;
       if (last) result.valid_loss = valid_loss;
     }
-    if (!last && plan.checkpoint_every > 0 && step % plan.checkpoint_every == 0) save(run);
+    if (!last && plan.checkpoint_every > 0 && step % plan.checkpoint_every == 0) save(run, log);
     if (run.hooks.progress && (last || run.hooks.progress->due())) {
       const double elapsed = run.seconds - seconds_before;
       shown.step = step;
@@ -212,7 +257,7 @@ RunResult train(Run& run) {
     }
   }
   run.seconds = seconds_before + steady_seconds() - began;
-  if (worked || !has_checkpoint(run.files.checkpoint)) save(run);
+  if (worked || !has_checkpoint(run.files.checkpoint)) save(run, log);
   if (run.hooks.progress && worked) run.hooks.progress->finish(shown);
   result.step = run.optimizer->step();
   result.refused = std::int64_t(run.refused);
@@ -252,7 +297,7 @@ RunResult resume_run(const fs::path& run, const fs::path& data_folder, const Run
   const RunFiles files(run);
   if (!fs::exists(files.config))
     fail("resume_run", "a folder with a run (config.toml)", fmt::format("none in {}", files.folder.string()));
-  return open({.files = files, .config = read_config(files.config), .hooks = hooks}, data_folder);
+  return open({.files = files, .config = read_run_config(files.config), .hooks = hooks}, data_folder);
 }
 
 }  // namespace attune::train

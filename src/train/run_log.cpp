@@ -51,15 +51,16 @@ std::vector<double> means(std::vector<double> sum, const std::vector<double>& we
   return sum;
 }
 
-EventLog open_log(const RunFiles& files, std::int64_t step, bool begins) {
-  return begins ? EventLog::create(files.log) : EventLog::resume(files.log, step);
+EventLog open_log(const RunFiles& files, const RunJournal::Place& place) {
+  if (place.begins) return EventLog::create(files.log);
+  return place.bytes ? EventLog::resume_at(files.log, *place.bytes) : EventLog::resume(files.log, place.step);
 }
 
 }  // namespace
 
-RunJournal::RunJournal(const RunFiles& files, bool tensorboard, std::int64_t step, bool begins, Dashboard* dashboard)
-    : log_(open_log(files, step, begins)) {
-  if (tensorboard) board_.emplace(files.folder / "tensorboard", step, begins);
+RunJournal::RunJournal(const RunFiles& files, bool tensorboard, const Place& place, Dashboard* dashboard)
+    : log_(open_log(files, place)) {
+  if (tensorboard) board_.emplace(files.folder / "tensorboard", place.step, place.begins);
   if (dashboard) dashboard->follow(files.folder);
   log_.on_line([this, dashboard](std::string_view line) {
     if (board_) board_->line(line);
@@ -95,19 +96,22 @@ void RunJournal::refused(std::int64_t step, const UpdateReport& update) {
 void RunJournal::step(const UpdateReport& update, const optim::Optimizer& optimizer, const AttentionGuard* guard,
                       const StepTotals& totals) {
   const std::int64_t step = optimizer.step();
-  log_.write({{"event", "step"},
-              {"step", step},
-              {"loss", totals.loss},
-              {"learning_rate", update.learning_rate},
-              {"base", optimizer.options().learning_rate},
-              {"schedule", optimizer.options().schedule.factor(step - 1)},
-              {"rollback", optimizer.rate_multiplier()},
-              {"gradient_norm", update.gradient_norm},
-              {"largest_logit", update.attention.largest_logit},
-              {"entropy", update.attention.entropy},
-              {"smallest_entropy", update.attention.smallest_entropy},
-              {"tokens", totals.tokens},
-              {"seconds", totals.seconds}});
+  std::vector<std::pair<std::string_view, EventValue>> line{{"event", "step"},
+                                                            {"step", step},
+                                                            {"loss", totals.loss},
+                                                            {"learning_rate", update.learning_rate},
+                                                            {"base", optimizer.options().learning_rate},
+                                                            {"schedule", optimizer.options().schedule.factor(step - 1)},
+                                                            {"rollback", optimizer.rate_multiplier()},
+                                                            {"gradient_norm", update.gradient_norm},
+                                                            {"largest_logit", update.attention.largest_logit},
+                                                            {"entropy", update.attention.entropy},
+                                                            {"smallest_entropy", update.attention.smallest_entropy}};
+  if (optimizer.listens()) line.emplace_back("plateau", optimizer.plateau_factor());
+  if (update.output.tokens > 0) line.emplace_back("output_lse", update.output.lse());
+  line.emplace_back("tokens", totals.tokens);
+  line.emplace_back("seconds", totals.seconds);
+  log_.write(line);
   heads(step, update.sites);
   if (guard == nullptr || !guard->watches()) return;
   const GuardReport& seen = guard->report();
@@ -117,6 +121,20 @@ void RunJournal::step(const UpdateReport& update, const optim::Optimizer& optimi
               {"smallest_factor", seen.smallest_factor},
               {"scaled_heads", seen.scaled_heads},
               {"clipped_heads", seen.clipped_heads}});
+}
+
+void RunJournal::epsilon(const optim::Optimizer& optimizer, const std::vector<ParameterRows>& roles) {
+  std::map<Role, optim::EpsilonCount> of_role;  // in the order of the roles
+  for (const ParameterRows& r : roles) {
+    const optim::EpsilonCount count = optimizer.epsilon_count(optimizer.index_of(r.tensor), r.first, r.end);
+    of_role[r.role].small += count.small;
+    of_role[r.role].moved += count.moved;
+  }
+  std::vector<std::pair<std::string_view, EventValue>> line{{"event", "epsilon"}, {"step", optimizer.step()}};
+  for (const auto& [role, count] : of_role) {
+    if (count.moved > 0) line.emplace_back(name_of(role), double(count.small) / double(count.moved));
+  }
+  if (line.size() > 2) log_.write(line);
 }
 
 void RunJournal::heads(std::int64_t step, const std::vector<SiteStatistics>& sites) {

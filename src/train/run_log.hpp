@@ -6,6 +6,8 @@
 //   {"event":"guard", ...}    an action of the attention guard; {"event":"guard_step", ...}: its numbers of an update
 //   {"event":"valid", ...}    validation loss; at step 0 that of the untrained model
 //   {"event":"refused", ...}  an update whose loss or gradient was not finite
+//   {"event":"epsilon", ...}  with a step's line, for Adam and its kin: the share of the weights of each role whose
+//                             divisor is mostly epsilon (sqrt(v^) below 10 epsilon)
 #pragma once
 #include <cstdint>
 #include <map>
@@ -30,10 +32,18 @@ struct StepTotals {
 
 class RunJournal {
  public:
-  /// begins: nothing that was written before is worth keeping; else the run goes on after `step` updates.
-  RunJournal(const RunFiles& files, bool tensorboard, std::int64_t step, bool begins, Dashboard* dashboard);
+  /// Where a run begins or goes on.
+  struct Place {
+    bool begins = true;                 // nothing that was written before is worth keeping
+    std::int64_t step = 0;              // updates made
+    std::optional<std::int64_t> bytes;  // of the log at that time; older checkpoints do not know
+  };
+  RunJournal(const RunFiles& files, bool tensorboard, const Place& place, Dashboard* dashboard);
   RunJournal(const RunJournal&) = delete;
   RunJournal& operator=(const RunJournal&) = delete;
+
+  /// Bytes of the log so far: what a checkpoint keeps for Place.
+  std::int64_t bytes() const { return log_.size(); }
 
   /// Before an update: whether step() will follow it.
   void begin_update(bool log_due);
@@ -43,6 +53,8 @@ class RunJournal {
   /// After an update that was asked for its attention. guard: null without one.
   void step(const UpdateReport& update, const optim::Optimizer& optimizer, const AttentionGuard* guard,
             const StepTotals& totals);
+  /// After step(). roles: of the optimizer's parameters.
+  void epsilon(const optim::Optimizer& optimizer, const std::vector<ParameterRows>& roles);
   void valid(std::int64_t step, double loss);
 
  private:

@@ -34,7 +34,9 @@ StepLine step_line(const LogJson& e, std::int64_t step) {
           .entropy = number_of(e, "entropy"),
           .smallest_entropy = number_of(e, "smallest_entropy"),
           .tokens = number_of(e, "tokens"),
-          .seconds = number_of(e, "seconds")};
+          .seconds = number_of(e, "seconds"),
+          .plateau = number_of(e, "plateau"),
+          .output_lse = number_of(e, "output_lse")};
 }
 
 HeadsLine heads_line(const LogJson& e, std::int64_t step) {
@@ -61,6 +63,14 @@ GuardEvent guard_event(const LogJson& e, std::int64_t step) {
           .after = number_of(e, "after")};
 }
 
+EpsilonLine epsilon_line(const LogJson& e, std::int64_t step) {
+  EpsilonLine line{.step = step, .share = {}};
+  for (const auto& [key, value] : e.items()) {
+    if (value.is_number() && key != "step") line.share[key] = value.get<double>();
+  }
+  return line;
+}
+
 void add_line(std::string_view line, RunHistory& out) {
   const LogJson e = LogJson::parse(line, nullptr, false);
   const std::int64_t step = e.is_object() ? count_of(e, "step", -1) : -1;
@@ -80,6 +90,8 @@ void add_line(std::string_view line, RunHistory& out) {
                                count_of(e, "scaled_heads", 0), count_of(e, "clipped_heads", 0)});
   } else if (kind == "refused") {
     out.refused.push_back({step, number_of(e, "loss"), number_of(e, "gradient_norm")});
+  } else if (kind == "epsilon") {
+    out.epsilon.push_back(epsilon_line(e, step));
   } else {
     ++out.unreadable;
   }

@@ -53,7 +53,7 @@ std::vector<std::pair<std::string, std::string>> facts_of(const RunConfig& confi
 
 std::vector<std::pair<std::string, std::string>> facts_of(const std::filesystem::path& run) {
   const RunFiles files(run);
-  const RunConfig config = read_config(files.config);
+  const RunConfig config = read_run_config(files.config);
   auto facts = facts_of(config, read_facts(files));
   const std::int64_t step = has_checkpoint(files.checkpoint) ? load_checkpoint(files.checkpoint).step : 0;
   facts.emplace_back("trained", fmt::format("{} of {} steps", step, config.train.steps));

@@ -45,7 +45,7 @@ Trainer::Trainer(Learner& learner, optim::Optimizer& optimizer, const TrainerOpt
   if (options.most_refused < 1) fail("Trainer", "most_refused is 1 or more", fmt::format("{}", options.most_refused));
 }
 
-UpdateReport Trainer::propose(bool attention, std::optional<double> learning_rate) {
+UpdateReport Trainer::propose(Look look, std::optional<double> learning_rate) {
   UpdateReport report;
   report.learning_rate = learning_rate.value_or(optimizer_.learning_rate());
   std::vector<std::unique_ptr<MicroBatch>> batches;
@@ -61,7 +61,8 @@ UpdateReport Trainer::propose(bool attention, std::optional<double> learning_rat
   // with 1 / (all target tokens).
   const Tensor weight = Tensor::full({}, 1.0 / double(report.target_tokens));
   for (const std::unique_ptr<MicroBatch>& batch : batches) {
-    const Tensor loss = learner_.loss(*batch, attention ? &report.sites : nullptr);
+    const Tensor loss =
+        learner_.loss(*batch, look.attention ? &report.sites : nullptr, look.output ? &report.output : nullptr);
     report.loss += loss.item() / double(report.target_tokens);
     loss.backward(weight);
   }
@@ -70,7 +71,9 @@ UpdateReport Trainer::propose(bool attention, std::optional<double> learning_rat
   // A loss that is not finite makes the gradient so as well, except where the model cuts it off: both are looked at.
   report.staged =
       std::isfinite(report.loss) && (learning_rate ? optimizer_.propose(*learning_rate) : optimizer_.propose());
-  report.gradient_norm = optimizer_.gradient_norm();
+  // The optimizer knows that of the gradient which it was shown last.
+  report.gradient_norm =
+      std::isfinite(report.loss) ? optimizer_.gradient_norm() : std::numeric_limits<double>::quiet_NaN();
   report.applied = false;
   return report;
 }
@@ -89,14 +92,20 @@ void Trainer::apply(UpdateReport& report) {
   }
 }
 
-UpdateReport Trainer::update(bool attention) {
+double Trainer::validation_loss() {
+  optimizer_.require_eval("Trainer::validation_loss");
+  return learner_.validation_loss();
+}
+
+UpdateReport Trainer::update(Look look) {
   if (guard_ == nullptr) {
-    UpdateReport report = propose(attention);
+    UpdateReport report = propose(look);
     apply(report);
     return report;
   }
   guard_->begin();
-  UpdateReport report = propose(attention || guard_->watches());
+  look.attention = look.attention || guard_->watches();
+  UpdateReport report = propose(look);
   if (!guard_->inspect({report.loss, report.staged, report.sites})) {
     report.staged = false;
     report.went_back = true;

@@ -46,7 +46,8 @@ std::unique_ptr<MicroBatch> TranslateLearner::draw() {
   return batch;
 }
 
-Tensor TranslateLearner::loss(const MicroBatch& micro_batch, std::vector<SiteStatistics>* seen) {
+Tensor TranslateLearner::loss(const MicroBatch& micro_batch, std::vector<SiteStatistics>* seen,
+                              OutputStatistics* output) {
   const Batch& batch = own_batch<PairBatch>(micro_batch).pairs;
   const Shape target_shape{batch.num_pairs, batch.target_length};
   models::Seq2SeqAttention attention;
@@ -54,12 +55,13 @@ Tensor TranslateLearner::loss(const MicroBatch& micro_batch, std::vector<SiteSta
       (*model_)(Ids(batch.source, {batch.num_pairs, batch.source_length}), Ids(batch.target_in, target_shape),
                 {.statistics = seen != nullptr}, seen ? &attention : nullptr);
   if (seen) add_sites(attention, *seen);
-  return cross_entropy(
-      std::move(logits), Ids(batch.target_out, target_shape),
-      {.label_smoothing = options_.loss.label_smoothing,
-       .z_loss = options_.loss.z_loss,
-       .ignore_index = kPaddingId,
-       .reduction = Reduction::sum});
+  const Ids targets(batch.target_out, target_shape);
+  if (output) add_output(logits, targets, kPaddingId, *output);
+  return cross_entropy(std::move(logits), targets,
+                       {.label_smoothing = options_.loss.label_smoothing,
+                        .z_loss = options_.loss.z_loss,
+                        .ignore_index = kPaddingId,
+                        .reduction = Reduction::sum});
 }
 
 double TranslateLearner::tokens_a_batch() const {

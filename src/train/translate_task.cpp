@@ -123,7 +123,7 @@ models::Seq2SeqOptions model_options(const RunConfig& config, std::int64_t vocab
 Translator load_translator(const fs::path& run) {
   const RunFiles files(run);
   read_facts(files);
-  const RunConfig config = read_config(files.config);
+  const RunConfig config = read_run_config(files.config);
   if (config.task != "translate")
     fail("load_translator", fmt::format("a run of the task translate in {}", run.string()), config.task);
   if (!has_checkpoint(files.checkpoint))
@@ -138,7 +138,7 @@ Translator load_translator(const fs::path& run) {
 ParallelText load_text(const fs::path& run) { return read_parallel_text(read_facts(RunFiles(run)).task.data_folder); }
 
 BleuTokens run_bleu_tokens(const fs::path& run) {
-  const RunConfig config = read_config(RunFiles(run).config);
+  const RunConfig config = read_run_config(RunFiles(run).config);
   return bleu_tokens_for(config.data.languages.empty() ? "" : config.data.languages.back());
 }
 

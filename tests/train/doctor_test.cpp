@@ -145,6 +145,30 @@ TEST(Doctor, OutputDivergence) {
   expect_only(output.diagnosis(), "output_divergence", true);
 }
 
+TEST(Doctor, OutputDivergenceHasItsEvidence) {
+  RunHistory history = MadeUp{.loss = falls_and_rises, .gradient = line(0.2, 2)}.history();
+  for (StepLine& s : history.steps) s.output_lse = 5 + 0.05 * double(s.step);
+  expect_only(diagnose(history), "output_divergence", true);
+  EXPECT_NE(diagnose(history).findings[0].evidence.find("log-sum-exp"), std::string::npos);
+  for (StepLine& s : history.steps) s.output_lse = 5;
+  EXPECT_TRUE(diagnose(history).findings.empty()) << "the output's logits stand still: it is something else";
+}
+
+TEST(Doctor, EpsilonDominates) {
+  RunHistory history = MadeUp{}.history();
+  for (std::int64_t i = 1; i <= 4; ++i) {
+    history.epsilon.push_back({.step = 100 * i, .share = {{"query", i < 3 ? 0.1 : 0.8}, {"mlp", 0.2}}});
+  }
+  const Diagnosis d = diagnose(history);
+  expect_only(d, "epsilon_dominates", false);
+  EXPECT_EQ(d.findings[0].first_step, 300);
+  EXPECT_EQ(d.findings[0].last_step, 400);
+  EXPECT_NE(d.findings[0].evidence.find("query 80 %"), std::string::npos) << d.findings[0].evidence;
+  EXPECT_EQ(d.findings[0].evidence.find("mlp"), std::string::npos);
+  history.epsilon.back().share["query"] = 0.4;
+  EXPECT_TRUE(diagnose(history).findings.empty()) << "it is over";
+}
+
 TEST(Doctor, UniformAttention) {
   MadeUp uniform{
       .loss = always(4), .gradient = always(0.01), .score = always(0.1), .entropy = always(0.999), .alike = true};

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "attune/base/error.hpp"
+#include "attune/io/atomic_file.hpp"
 #include "attune/models/gpt.hpp"
 #include "attune/nn/roles.hpp"
 #include "attune/train/checkpoint.hpp"
@@ -95,6 +96,23 @@ TEST(OptimizerConfig, KeysOfOtherOptimizersAreNamed) {
   EXPECT_NE(refusal(kHead + "[optimizer.groups]\nquerry = 2.0\n").find("the nearest is `query`"), std::string::npos);
   EXPECT_NE(refusal(kHead + "[optimizer.groups]\nlayer_decay = 0.0\n").find("r.toml:5: `layer_decay`"),
             std::string::npos);
+}
+
+TEST(OptimizerConfig, RunsOfOlderProgramsStayReadable) {
+  // Programs that knew three optimizers wrote the keys of all three for each.
+  tiny::Folder folder;
+  const std::string old = kHead + "kind = \"adamw\"\nmomentum = 0.0\nnesterov = false\nbetas = [0.9, 0.98]\n";
+  io::write_file(folder / "config.toml", old);
+  const RunConfig c = read_run_config(folder / "config.toml");
+  EXPECT_EQ(c.optimizer.kind, "adamw");
+  EXPECT_EQ(c.optimizer.betas[1], 0.98);
+  EXPECT_THROW(read_config(folder / "config.toml"), Error) << "in a recipe it is a mistake";
+  EXPECT_NE(refusal(old).find("got `momentum`, a key of sgd, muon"), std::string::npos) << refusal(old);
+  EXPECT_EQ(config_text(c).find("momentum"), std::string::npos) << "what is written now has its own keys alone";
+  io::write_file(folder / "config.toml", old + "momentun = 1\n");
+  EXPECT_THROW(read_run_config(folder / "config.toml"), Error) << "no optimizer has such a key";
+  io::write_file(folder / "config.toml", old + "[model]\nmomentum = 0.0\n");
+  EXPECT_THROW(read_run_config(folder / "config.toml"), Error) << "nor has another table";
 }
 
 TEST(OptimizerConfig, GroupsReachTheRows) {

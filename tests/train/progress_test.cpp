@@ -105,6 +105,32 @@ TEST_F(Log, ResumeDropsWhatComesAgain) {
             "{\"event\":\"stopped\"}\n{\"step\":4}\n");
 }
 
+TEST_F(Log, ResumeAtAPlaceKeepsLinesWhateverTheirSteps) {
+  std::int64_t place = 0;
+  {
+    EventLog log = EventLog::create(file_);
+    for (const int step : {1, 2, 3, 1}) log.write({{"step", step}});  // it went back after the third
+    place = log.size();
+    EXPECT_EQ(place, std::int64_t(fs::file_size(file_)));
+    log.write({{"step", 2}});
+  }
+  const std::string kept = "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"step\":1}\n";
+  {
+    EventLog log = EventLog::resume_at(file_, place);
+    EXPECT_EQ(io::read_file(file_), kept);
+    EXPECT_EQ(log.size(), place);
+    log.write({{"step", 2}});
+    EXPECT_EQ(io::read_file(file_), kept + "{\"step\":2}\n");
+  }
+  // A place within a line, or behind the end of a file that lost its last bytes: whole lines stay.
+  EventLog::resume_at(file_, place - 1);
+  EXPECT_EQ(io::read_file(file_), kept.substr(0, kept.size() - 11));
+  io::write_file(file_, kept + "{\"st");
+  EventLog::resume_at(file_, 1000);
+  EXPECT_EQ(io::read_file(file_), kept);
+  EXPECT_EQ(EventLog::resume_at(folder_ / "none.jsonl", 10).size(), 0);
+}
+
 TEST_F(Log, ADiskThatTakesNoMoreIsAnError) {
   EXPECT_THROW(EventLog::create(folder_.path() / "none" / "log.jsonl"), Error);
   EventLog log = EventLog::create(file_);

@@ -93,7 +93,7 @@ TEST_F(RunLogTest, TellsTheFactorsThatTheGuardGaveAHead) {
                     .largest_prob = {0.5, 0.5, 1, 0.5},
                     .sink_mass = {0, 0, 0, 0}}}};
   const RunFiles files(out_.path());
-  RunJournal journal(files, false, 0, true, nullptr);
+  RunJournal journal(files, false, {}, nullptr);
   const GuardEvent scale{.step = 1,
                          .layer = "layer0.attention",
                          .head = 1,
@@ -139,6 +139,27 @@ TEST_F(RunLogTest, FactorsMultiplyToTheRate) {
   EXPECT_LT(steps.back()["schedule"], steps.front()["schedule"]);
 }
 
+TEST_F(RunLogTest, TellsTheOutputsLogSumExpAndWhatEpsilonHoldsBack) {
+  RunConfig held = config(10);
+  held.optimizer.epsilon = 1;  // far above every gradient
+  start_run(held, out_ / "held", "unused");
+  start_run(config(10), out_ / "run", "unused");
+  const std::vector<Json> steps = events_of(out_ / "run", "step"), epsilon = events_of(out_ / "run", "epsilon");
+  ASSERT_EQ(epsilon.size(), steps.size());
+  for (const Json& s : steps) EXPECT_NEAR(s["output_lse"].get<double>(), std::log(90), 2) << "of about equal logits";
+  for (const Json& e : epsilon) {
+    for (const char* role : {"embedding", "query", "key", "value", "output", "mlp", "norm"}) {
+      EXPECT_GE(e.at(role), 0) << role;
+      EXPECT_LT(e.at(role), 0.5) << role;
+    }
+  }
+  for (const Json& e : events_of(out_ / "held", "epsilon")) EXPECT_EQ(e.at("query"), 1);
+  RunConfig plain = config(5);
+  plain.optimizer = optimizer_defaults("sgd");
+  start_run(plain, out_ / "sgd", "unused");
+  EXPECT_TRUE(events_of(out_ / "sgd", "epsilon").empty());
+}
+
 TEST_F(RunLogTest, BeginsWithTheLossOfTheUntrainedModel) {
   start_run(config(12), out_ / "run", "unused", {.stop = [n = 0]() mutable { return n++ == 4; }});
   resume_run(out_ / "run", "unused");
@@ -182,6 +203,7 @@ TEST_F(RunLogTest, TensorBoardReadsTheSame) {
   expect_same("gradient_norm", "step", "gradient_norm");
   expect_same("attention/largest_logit", "step", "largest_logit");
   expect_same("attention/entropy", "step", "entropy");
+  expect_same("output/lse", "step", "output_lse");
   EXPECT_FALSE(fs::exists(out_ / "other" / "tensorboard"));
   start_run(config(2), out_ / "other", "unused");
   EXPECT_FALSE(fs::exists(out_ / "other" / "tensorboard")) << "unless it is asked for";

@@ -3,11 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <memory>
 
 #include "attune/base/error.hpp"
+#include "attune/optim/schedule_free.hpp"
 #include "attune/optim/sgd.hpp"
 #include "attune/train/translate_learner.hpp"
 
@@ -145,6 +147,55 @@ TEST(Learner, SkippedDataIsDataThatWasDrawn) {
   EXPECT_THROW(drawn.learner.skip(-1), Error);
   const MicroBatch foreign;
   EXPECT_THROW(drawn.learner.loss(foreign, nullptr), Error);
+}
+
+TEST(Trainer, OutputIsAddedUpOnRequest) {
+  Still still({.accumulate = 2});
+  EXPECT_EQ(still.trainer.update().output.tokens, 0);
+  const UpdateReport report = still.trainer.update({.output = true});
+  EXPECT_EQ(report.output.tokens, report.target_tokens);
+  EXPECT_NEAR(report.output.lse(), std::log(16), 1.5) << "of 16 logits around 0";
+  EXPECT_TRUE(report.sites.empty());
+  // Two rows by hand, one of which does not count.
+  Tensor logits = Tensor::empty({2, 2});
+  for (int i = 0; i < 4; ++i) logits.data<float>()[i] = std::array<float, 4>{0, 1, 5, 7}[std::size_t(i)];
+  OutputStatistics output;
+  add_output(logits, Ids({1, -1}, {2}), -1, output);
+  EXPECT_EQ(output.tokens, 1);
+  EXPECT_NEAR(output.lse(), std::log(1 + std::exp(1.0)), 1e-6);
+  EXPECT_THROW(add_output(logits, Ids({1, 2}, {2}), -1, output), Error) << "no such class";
+  EXPECT_THROW(add_output(logits, Ids({1}, {1}), -1, output), Error) << "one target a row";
+}
+
+TEST(Trainer, EvaluatesWithTheWeightsThatAreForIt) {
+  Still still({});
+  still.learner.seek({});
+  optim::ScheduleFree optimizer(still.learner.model().parameters(), {.learning_rate = 1e-2});
+  Trainer trainer(still.learner, optimizer);
+  trainer.update();
+  try {
+    trainer.validation_loss();
+    ADD_FAILURE() << "the weights that are trained are none to evaluate with";
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()).rfind("Trainer::validation_loss: ", 0), 0u) << error.what();
+  }
+  {
+    const EvaluationWeights weights(optimizer);
+    EXPECT_TRUE(optimizer.evaluating());
+    optimizer.require_eval("Trainer::validation_loss");
+  }
+  EXPECT_FALSE(optimizer.evaluating());
+  EXPECT_TRUE(trainer.update().applied);
+}
+
+TEST(Trainer, ARefusedLossHasNoGradientNorm) {
+  Still still({});
+  EXPECT_GT(still.trainer.update().gradient_norm, 0);
+  Tensor table = still.learner.model().parameters()[0];
+  for (std::int64_t row = 0; row < 16; ++row) table.data<float>()[row * 16] = std::numeric_limits<float>::infinity();
+  const UpdateReport refused = still.trainer.update();
+  EXPECT_FALSE(refused.applied);
+  EXPECT_TRUE(std::isnan(refused.gradient_norm)) << "not that of the update before";
 }
 
 TEST(Trainer, RefusesWhatIsNotFinite) {

@@ -45,6 +45,7 @@ struct Checkpoint {
   std::string schedule;                              // Schedule::json()
   std::string numerics;                              // numerics_of_this_machine() where it was written
   std::map<std::string, double> numbers;             // whatever else the loop carries (running loss, tokens seen)
+  std::map<std::string, std::int64_t> logs;          // bytes of each log that the run had written: {"log.jsonl", 512}
   GuardState guard;                                  // of the attention guard; empty without one
 };
 

@@ -109,9 +109,13 @@ struct RunConfig {
 
 /// Throws Error("read_config: <file>:<line>: ...") for anything that is no valid configuration.
 RunConfig read_config(const std::filesystem::path& file);
+/// The config.toml of a run, which programs of another day may have written: keys of [optimizer] that another optimizer
+/// has, and this one never looked at, are passed over; older versions wrote them for every kind. All else is as in
+/// read_config().
+RunConfig read_run_config(const std::filesystem::path& file);
 /// The same from text; `name` stands for the file in messages.
 RunConfig parse_config(std::string_view text, std::string_view name = "configuration");
-/// All keys, as TOML. parse_config(config_text(c)) is c.
+/// All keys, as TOML; of [optimizer] those that its kind has. parse_config(config_text(c)) is c.
 std::string config_text(const RunConfig& config);
 /// Writes config_text(), beside and renamed.
 void write_config(const RunConfig& config, const std::filesystem::path& file);

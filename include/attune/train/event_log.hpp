@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -42,9 +41,15 @@ class EventLog {
   /// Goes on with a log: drops a last line that a kill cut off, and all lines whose "step" is above `step`, which the
   /// resumed run will write again. Creates the file if there is none.
   static EventLog resume(const std::filesystem::path& file, std::int64_t step);
+  /// Goes on behind the first `bytes` of a log: what size() said when the run was saved. Unlike steps, which come again
+  /// when training goes back, that tells which lines were there. Keeps whole lines only, and what there is of a file
+  /// that is shorter.
+  static EventLog resume_at(const std::filesystem::path& file, std::int64_t bytes);
 
   /// Appends one line and flushes it. Throws Error if that fails (a full disk).
-  void write(std::initializer_list<std::pair<std::string_view, EventValue>> event);
+  void write(const std::vector<std::pair<std::string_view, EventValue>>& event);
+  /// Bytes of the file.
+  std::int64_t size() const { return size_; }
 
   /// Hears every line from now on, without its line break, once it is in the file; in the thread that writes.
   void on_line(std::function<void(std::string_view)> listener) { listener_ = std::move(listener); }
@@ -54,6 +59,7 @@ class EventLog {
   std::filesystem::path file_;
   std::function<void(std::string_view)> listener_;
   std::ofstream out_;
+  std::int64_t size_ = 0;
 };
 
 }  // namespace attune::train

@@ -26,7 +26,8 @@ class GptLearner : public Learner {
   nn::Module& model() override { return *model_; }
   models::Gpt& gpt() { return *model_; }
   std::unique_ptr<MicroBatch> draw() override;
-  Tensor loss(const MicroBatch& batch, std::vector<SiteStatistics>* seen) override;
+  Tensor loss(const MicroBatch& batch, std::vector<SiteStatistics>* seen = nullptr,
+              OutputStatistics* output = nullptr) override;
   bool has_validation() const override { return !valid_.empty(); }
   double validation_loss() override { return mean_loss(*model_, valid_); }
   TaskFacts facts() const override { return facts_; }

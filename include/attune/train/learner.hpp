@@ -26,6 +26,16 @@ struct SiteStatistics {
   Statistics statistics;  // arrays [B, H]
 };
 
+/// The logits of a model's output at its target tokens: where they run away, their log-sum-exp does so first.
+struct OutputStatistics {
+  double lse_sum = 0;       // log of the sum of exponentials of a token's logits, over all target tokens; nats
+  std::int64_t tokens = 0;  // target tokens
+  /// Mean over the target tokens, nats; NaN for none.
+  double lse() const { return lse_sum / double(tokens); }
+};
+/// Adds logits [..., V] in float32 of those tokens whose target is not `ignored`.
+void add_output(const Tensor& logits, const Ids& targets, std::int32_t ignored, OutputStatistics& to);
+
 /// What a loss is the sum over. Each learner derives its own, with its tokens.
 struct MicroBatch {
   virtual ~MicroBatch() = default;
@@ -62,9 +72,10 @@ class Learner {
   /// The next micro-batch of the training data; the cursor moves on by one.
   virtual std::unique_ptr<MicroBatch> draw() = 0;
   /// The sum of the target tokens' losses, nats, shape []; in the mode (training or not) that the model is in.
-  /// With `seen`, one entry is appended for every attention module of the model; the loss has the same bits.
-  /// The batch must come from this learner's draw().
-  virtual Tensor loss(const MicroBatch& batch, std::vector<SiteStatistics>* seen = nullptr) = 0;
+  /// With `seen`, one entry is appended for every attention module of the model; with `output`, the logits are added
+  /// to it. The loss has the same bits. The batch must come from this learner's draw().
+  virtual Tensor loss(const MicroBatch& batch, std::vector<SiteStatistics>* seen = nullptr,
+                      OutputStatistics* output = nullptr) = 0;
 
   /// Where the training data stands, and how to go back there.
   virtual BatchCursor cursor() const = 0;

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <functional>
 
+#include "attune/base/error.hpp"
 #include "attune/train/config.hpp"
 #include "attune/train/fetch.hpp"
 #include "attune/train/progress.hpp"
@@ -35,7 +36,14 @@ struct RunResult {
   double valid_loss = 0;         // nats per target token, at the end; NaN if interrupted or without valid pairs
 };
 
-/// Begins a run. Throws Error if the folder holds one already.
+/// Thrown where a run's guard gives up: a spike after the last rollback. what() is the reason. The log and the last
+/// checkpoint are there; a run that goes on from it with the same recipe comes to the same end.
+class GaveUp : public Error {
+ public:
+  using Error::Error;
+};
+
+/// Begins a run. Throws Error if the folder holds one already, GaveUp where its guard gives up.
 RunResult start_run(const RunConfig& config, const std::filesystem::path& run, const std::filesystem::path& data_folder,
                     const RunHooks& hooks = {});
 /// Goes on with one, from its last checkpoint, or from the start where there is none. A finished run is left as it is.

@@ -6,6 +6,8 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <limits>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,10 +20,13 @@ namespace attune::train {
 struct StepLine {
   std::int64_t step = 0;
   double loss = 0;                                                 // mean since the line before, nats a target token
-  double learning_rate = 0, base = 0, schedule = 0, rollback = 0;  // base * schedule * rollback is the rate
+  double learning_rate = 0, base = 0, schedule = 0, rollback = 0;  // their product, with plateau's, is the rate
   double gradient_norm = 0;                                        // before clipping
   double largest_logit = 0, entropy = 0, smallest_entropy = 0;     // over all heads; entropies: 0 one key, 1 all alike
   double tokens = 0, seconds = 0;                                  // since training began
+  double plateau = std::numeric_limits<double>::quiet_NaN();       // factor; NaN without such a schedule
+  double output_lse =
+      std::numeric_limits<double>::quiet_NaN();  // of the output's logits, mean over target tokens, nats
 };
 
 /// Loss of what the model does not learn from; at step 0 that of the untrained model.
@@ -54,6 +59,12 @@ struct RefusedLine {
   double loss = 0, gradient_norm = 0;
 };
 
+/// Of each role, the share of its weights whose update epsilon holds back: sqrt(v^) below 10 epsilon.
+struct EpsilonLine {
+  std::int64_t step = 0;
+  std::map<std::string, double> share;  // by role, 0 .. 1
+};
+
 /// All lines, in the order in which they were written. Where a guard has gone back to a snapshot, steps come twice.
 struct RunHistory {
   std::vector<StepLine> steps;
@@ -62,6 +73,7 @@ struct RunHistory {
   std::vector<GuardEvent> guard;
   std::vector<GuardLine> guard_steps;
   std::vector<RefusedLine> refused;
+  std::vector<EpsilonLine> epsilon;
   std::int64_t unreadable = 0;  // lines that are none of these, or cut off
 
   /// The last step of which anything is known; 0 for an empty log.

@@ -23,7 +23,8 @@ class TranslateLearner : public Learner {
 
   nn::Module& model() override { return *model_; }
   std::unique_ptr<MicroBatch> draw() override;
-  Tensor loss(const MicroBatch& batch, std::vector<SiteStatistics>* seen) override;
+  Tensor loss(const MicroBatch& batch, std::vector<SiteStatistics>* seen = nullptr,
+              OutputStatistics* output = nullptr) override;
   BatchCursor cursor() const override { return stream_.cursor(); }
   void seek(const BatchCursor& cursor) override { stream_.seek(cursor); }
   void skip(std::int64_t micro_batches) override { stream_.skip(micro_batches); }
