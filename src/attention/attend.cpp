@@ -260,8 +260,7 @@ const T* row_numbers(const char* function, const char* name, const ConstView& v,
 
 /// Rows to heads, in a fixed order.
 template <class T>
-void reduce(const Problem<T>& p, const RowStatistics<T>& rows, const std::vector<T>& lse, const std::vector<T>& entropy,
-            Statistics& out) {
+void reduce(const Problem<T>& p, const RowStatistics<T>& rows, const T* lse, const T* entropy, Statistics& out) {
   const AttendShape& s = p.shape;
   const std::size_t heads = std::size_t(s.batch_size) * s.num_heads;
   const bool moments = p.normalizer.stage->gives_lse();
@@ -280,36 +279,37 @@ void reduce(const Problem<T>& p, const RowStatistics<T>& rows, const std::vector
       v->assign(heads, 0);
     }
   }
-  std::vector<double> logs(moments ? std::size_t(s.num_keys) + 2 : 0);  // ln n, once asked for: 0 until then
-  const auto log_of = [&](int n) {
-    double& known = logs[std::size_t(n)];
-    return known > 0 ? known : known = std::log(double(n));
+  std::vector<double> inverse(moments ? std::size_t(s.num_keys) + 2 : 0);  // 1 / ln n, once asked for: 0 until then
+  const auto inverse_log = [&](int n) {
+    double& known = inverse[std::size_t(n)];
+    return known > 0 ? known : known = 1 / std::log(double(n));
   };
   for (std::size_t h = 0; h < heads; ++h) {
-    double score = -std::numeric_limits<double>::infinity(), logit = score;
-    double low = std::numeric_limits<double>::infinity(), least = low;
+    const std::size_t first = h * std::size_t(s.num_queries), last = first + std::size_t(s.num_queries);
+    T score = -std::numeric_limits<T>::infinity(), logit = score;
+    T low = std::numeric_limits<T>::infinity(), least = low;
     double sums[6] = {};
-    std::int64_t seen = 0, several = 0;
-    for (int q = 0; q < s.num_queries; ++q) {
-      const std::size_t i = h * std::size_t(s.num_queries) + std::size_t(q);
+    std::int64_t seen = 0, several = 0, wrong = 0;
+    for (std::size_t i = first; i < last; ++i) {
       if (rows.visible[i] == 0) continue;
       ++seen;
-      out.non_finite[h] += rows.non_finite[i];
-      score = std::max(score, double(rows.largest_score[i]));
-      low = std::min(low, double(rows.smallest_score[i]));
-      logit = std::max(logit, double(rows.largest_logit[i]));
+      wrong += rows.non_finite[i];
+      score = std::max(score, rows.largest_score[i]);
+      low = std::min(low, rows.smallest_score[i]);
+      logit = std::max(logit, rows.largest_logit[i]);
       several += rows.visible[i] > 1;
       if (!moments) continue;
       sums[0] += double(lse[i]);
       sums[1] += double(rows.variance[i]);
-      sums[2] += double(std::exp(rows.largest_logit[i] - lse[i]));
+      sums[2] += double(rows.largest_prob[i]);
       sums[3] += double(rows.sink_mass[i]);
       if (rows.visible[i] < 2) continue;
       sums[4] += double(entropy[i]);
       const int keys = rows.visible[i] + (rows.sink_mass[i] > T(0) ? 1 : 0);  // a sink is one more key
-      sums[5] += double(entropy[i]) / log_of(keys);
-      least = std::min(least, double(entropy[i]));
+      sums[5] += double(entropy[i]) * inverse_log(keys);
+      least = std::min(least, entropy[i]);
     }
+    out.non_finite[h] = wrong;
     out.rows[h] = seen;
     out.choosing_rows[h] = several;
     if (seen == 0) continue;
@@ -366,11 +366,7 @@ void forward_typed(const AttendInputs& in, const AttendOutputs& out, const Atten
     forward(p, result);
   }
   if (out.statistics) {
-    auto memory = [&](const T* given, std::vector<T>& own) {
-      return given ? std::vector<T>(given, given + rows) : std::move(own);
-    };
-    reduce(p, row_statistics, memory(lse, lse_memory), moments ? memory(entropy, entropy_memory) : std::vector<T>{},
-           *out.statistics);
+    reduce(p, row_statistics, result.lse, result.entropy, *out.statistics);
   }
   if (half) {
     const int dv = s.value_dim;

@@ -149,6 +149,7 @@ class ForwardBlock {
         if (!sees(i)) std::fill(out[i], out[i] + s.value_dim, T(0));
       }
     }
+    using std::exp;
     const bool moments = p_->normalizer.stage->gives_lse();
     for (int i = 0; i < n_; ++i) {
       if (result_->lse) result_->lse[row + i] = sees(i) ? r.stat[i] : kHidden<T>;
@@ -157,6 +158,7 @@ class ForwardBlock {
         stats->largest_score[row + i] = largest_score_[i];
         stats->smallest_score[row + i] = smallest_score_[i];
         stats->largest_logit[row + i] = largest_logit_[i];
+        if (moments && sees(i)) stats->largest_prob[row + i] = exp(largest_logit_[i] - r.stat[i]);
         stats->visible[row + i] = visible_[i];
         stats->non_finite[row + i] = non_finite_[i];
         stats->variance[row + i] = moments && sees(i) ? row_variance(r, i) : T(0);

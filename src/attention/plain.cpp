@@ -1,6 +1,8 @@
 // The plain path: scaled dot, softmax; full, causal or a window, with or without padding. No stage is called; the
-// kernels do whole blocks, and on request tell the moments of each row that statistics are made of.
+// kernels do whole blocks, and on request tell the numbers of each row that statistics are made of.
 #include <algorithm>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "attention/call.hpp"
@@ -8,7 +10,6 @@
 #include "attention/workspace.hpp"
 #include "attune/attention/mask/both.hpp"
 #include "attune/attention/mask/causal.hpp"
-#include "attune/attention/online_softmax.hpp"
 #include "attune/base/parallel.hpp"
 #include "kernels/denormals.hpp"
 #include "kernels/plain_attention.hpp"
@@ -34,40 +35,55 @@ Edges edges(const Window& w, int p, int num_queries, int num_keys) {
   return {true, int(high), int(high - low + 1)};
 }
 
-/// What the kernel tells of each row, [B, H, Tq] each; see kernels::PlainForward.
+/// What the kernel tells of each row, [B, H, Tq] each: in the caller's arrays where it has some.
 template <class T>
-struct Moments {
-  std::vector<T> largest, smallest, sum, first, second;
-  void resize(std::size_t rows) {
-    for (auto* v : {&largest, &smallest, &sum, &first, &second}) v->resize(rows);
+struct RowNumbers {
+  T *largest, *smallest, *entropy, *variance, *largest_prob;
+  std::vector<T> own;
+
+  RowNumbers(std::size_t rows, const ForwardResult<T>& result) {
+    RowStatistics<T>* out = result.statistics;
+    own.resize((out ? 0 : 4 * rows) + (result.entropy ? 0 : rows));
+    T* free = own.data();
+    const auto place = [&](T* theirs) { return theirs ? theirs : std::exchange(free, free + rows); };
+    largest = place(out ? out->largest_logit.data() : nullptr);
+    smallest = place(out ? out->smallest_score.data() : nullptr);
+    variance = place(out ? out->variance.data() : nullptr);
+    largest_prob = place(out ? out->largest_prob.data() : nullptr);
+    entropy = place(result.entropy);
   }
 };
 
-/// Row statistics from the moments. False if a row that sees a key has a number that is not finite.
+/// How many keys each row sees, and no entropy below 0. False if a row that sees a key has a number that is not finite.
 template <class T>
-bool describe_rows(const Problem<T>& p, const PlainMask& mask, Moments<T>& m, const ForwardResult<T>& result) {
+bool describe_rows(const Problem<T>& p, const PlainMask& mask, RowNumbers<T>& numbers, const ForwardResult<T>& result) {
   const AttendShape& s = p.shape;
-  const std::int64_t rows = std::int64_t(m.sum.size());
-  for (std::int64_t i = 0; i < rows; ++i) {
-    const std::int64_t b = i / (std::int64_t(s.num_heads) * s.num_queries);
-    const int keys = mask.visible_keys(s, int(b)), position = int(i % s.num_queries) + p.offset[std::size_t(b)];
-    const Edges e = edges(mask.window, position, 1, keys);
-    const int end = e.causal ? std::clamp(e.position + 1, 0, keys) : keys;
-    const int visible = e.span > 0 ? std::max(0, end - std::max(0, e.position - e.span + 1)) : end;
-    if (visible > 0 && !(is_finite(m.largest[i]) && is_finite(m.sum[i]) && is_finite(m.second[i]))) return false;
-    Rows<T> row;
-    row.sum = &m.sum[i], row.first = &m.first[i], row.second = &m.second[i];
-    if (result.entropy) {
-      const T entropy = visible > 0 ? row_entropy(row, 0) : T(0);
-      result.entropy[i] = entropy < 0 ? T(0) : entropy;  // where one key has it all, rounding may leave less than none
+  std::vector<int> visible(std::size_t(s.num_queries));  // the same for all heads
+  std::size_t row = 0;
+  for (int b = 0; b < s.batch_size; ++b) {
+    const int keys = mask.visible_keys(s, b);
+    for (int q = 0; q < s.num_queries; ++q) {
+      const Edges e = edges(mask.window, q + p.offset[std::size_t(b)], 1, keys);
+      const int end = e.causal ? std::clamp(e.position + 1, 0, keys) : keys;
+      visible[std::size_t(q)] = e.span > 0 ? std::max(0, end - std::max(0, e.position - e.span + 1)) : end;
     }
-    if (RowStatistics<T>* out = result.statistics) {
-      out->largest_score[i] = out->largest_logit[i] = m.largest[i];
-      out->smallest_score[i] = m.smallest[i];
-      out->visible[i] = visible;
-      out->variance[i] = visible > 0 ? row_variance(row, 0) : T(0);
+    for (int h = 0; h < s.num_heads; ++h, row += std::size_t(s.num_queries)) {
+      T *entropy = numbers.entropy + row, *variance = numbers.variance + row;
+      const T* largest = numbers.largest + row;
+      T wrong = 0;  // NaN once a number is not finite
+      for (int q = 0; q < s.num_queries; ++q) {
+        wrong += visible[std::size_t(q)] > 0 ? T(0) * (largest[q] + entropy[q] + variance[q]) : T(0);
+        // Where one key has it all, rounding may leave less than none.
+        entropy[q] = entropy[q] < 0 ? T(0) : entropy[q];
+        variance[q] = variance[q] < 0 ? T(0) : variance[q];
+      }
+      if (wrong != 0) return false;
+      if (result.statistics) {
+        std::copy(visible.begin(), visible.end(), result.statistics->visible.begin() + std::ptrdiff_t(row));
+      }
     }
   }
+  if (result.statistics) result.statistics->largest_score = result.statistics->largest_logit;
   return true;
 }
 
@@ -110,8 +126,8 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
   const int blocks = (s.num_queries + block - 1) / block;
   const std::size_t bytes = kernels::plain_forward_workspace<T>(s.key_dim, s.value_dim);
   const bool wanted = result.statistics || result.entropy;
-  Moments<T> moments;
-  if (wanted) moments.resize(std::size_t(s.batch_size) * s.num_heads * s.num_queries);
+  std::optional<RowNumbers<T>> rows;
+  if (wanted) rows.emplace(std::size_t(s.batch_size) * s.num_heads * s.num_queries, result);
   // Decoding: the heads that share a key head stand as rows of one call, so that keys and values are read once.
   const bool shared = s.num_queries == 1 && s.group() > 1 && s.group() <= block && !p.drops();
   const int heads = shared ? s.num_kv_heads : s.num_heads;
@@ -169,13 +185,13 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
     }
     if (wanted) {
       const std::ptrdiff_t row = (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries + q;
-      call.largest = moments.largest.data() + row, call.smallest = moments.smallest.data() + row;
-      call.sum = moments.sum.data() + row;
-      call.first = moments.first.data() + row, call.second = moments.second.data() + row;
+      call.largest = rows->largest + row, call.smallest = rows->smallest + row;
+      call.entropy = rows->entropy + row, call.variance = rows->variance + row;
+      call.largest_prob = rows->largest_prob + row;
     }
     kernels::plain_forward(call, Workspace(bytes).begin());
   });
-  if (wanted && !describe_rows(p, mask, moments, result)) {
+  if (wanted && !describe_rows(p, mask, *rows, result)) {
     // A visible logit is not finite: counting such needs the logits themselves.
     forward(p, ForwardResult<T>{.entropy = result.entropy, .statistics = result.statistics});
   }

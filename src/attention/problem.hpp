@@ -109,11 +109,13 @@ struct Problem {
 /// Row numbers that statistics are reduced from, [B, H, Tq] each.
 template <class T>
 struct RowStatistics {
-  std::vector<T> largest_score, smallest_score, largest_logit, variance, sink_mass;
+  std::vector<T> largest_score, smallest_score, largest_logit, largest_prob, variance, sink_mass;
   std::vector<int> visible;
   std::vector<std::int64_t> non_finite;
   void resize(std::size_t rows) {
-    for (auto* v : {&largest_score, &smallest_score, &largest_logit, &variance, &sink_mass}) v->assign(rows, T(0));
+    for (auto* v : {&largest_score, &smallest_score, &largest_logit, &largest_prob, &variance, &sink_mass}) {
+      v->assign(rows, T(0));
+    }
     visible.assign(rows, 0);
     non_finite.assign(rows, 0);
   }

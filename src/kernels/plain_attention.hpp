@@ -40,10 +40,11 @@ struct PlainForward {
   T* out = nullptr;  // [queries][value_dim], overwritten
   std::ptrdiff_t out_stride = 0;
   T* lse = nullptr;  // [queries] contiguous, nats; may be null
-  // Moments of each row, [queries] contiguous, all five or none: the largest logit m and the smallest in nats, sum =
-  // sum of e^(x - m), first = sum of e^(x - m) (x - m), second the same with the square. A row that sees no key: -inf,
-  // +inf, 0, 0, 0.
-  T *largest = nullptr, *smallest = nullptr, *sum = nullptr, *first = nullptr, *second = nullptr;
+  // Of each row, [queries] contiguous, all five or none: the largest and the smallest logit and the entropy, nats; the
+  // variance of the logits under the probabilities, nats^2; the largest probability. Rounding may leave entropy and
+  // variance a little below 0. A row that sees no key: -inf, +inf, 0, 0, 0. Where a visible logit is not finite, the
+  // largest, entropy or variance is not either.
+  T *largest = nullptr, *smallest = nullptr, *entropy = nullptr, *variance = nullptr, *largest_prob = nullptr;
   int queries = 0, num_keys = 0, head_dim = 0, value_dim = 0;
   T scale = 1;
   bool causal = false;

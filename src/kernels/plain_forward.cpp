@@ -56,7 +56,7 @@ HWY_NOINLINE void full_tile(const ForwardBlock<T>& b, int key, int keys, bool fi
   const PlainForward<T>& in = b.in;
   const T* k = in.key + key * in.key_stride;
   const T* v = in.value + key * in.value_stride;
-  if (b.first || b.misses >= kMisses || !weights_at_once(b, k, keys, first, ahead)) {
+  if (b.misses >= kMisses || !weights_at_once(b, k, keys, first, ahead)) {
     weights_in_passes(b, k, keys, first);
     if (!first) rescale_out(b, 0, b.width);
   }
@@ -114,6 +114,33 @@ HWY_NOINLINE void partial_tile(const ForwardBlock<T>& b, int key, int keys, Upco
   }
 }
 
+/// Entropy, variance and extremes of each row from its moments, relative to the largest logit: exact where logits are
+/// large. Rows first .. last-1 see a key.
+template <class T>
+HWY_NOINLINE void describe_rows(const ForwardBlock<T>& b, int first, int last) {
+  constexpr T kInfinity = std::numeric_limits<T>::infinity();
+  const PlainForward<T>& in = b.in;
+  const Vec<T> nats = set(T(kLn2));
+  for (int i = 0; i < b.width; i += kLaneCount<T>) {
+    const int n = std::min(kLaneCount<T>, in.queries - i);
+    const Vec<T> sum = load(b.sum + i), largest = load(b.largest + i), one = load(b.first + i);
+    const Vec<T> shift = hn::Neg(hn::Add(load(b.start + i), largest)), moved = hn::MulAdd(shift, sum, one);
+    const Vec<T> square = hn::MulAdd(shift, hn::Add(one, moved), load(b.second + i));
+    const Vec<T> mean = hn::Mul(hn::Div(moved, sum), nats);
+    const Vec<T> second = hn::Mul(hn::Div(square, sum), set(T(kLn2 * kLn2)));
+    store_first(hn::Mul(largest, nats), in.largest + i, n);
+    store_first(hn::Mul(load(b.smallest + i), nats), in.smallest + i, n);
+    const Vec<T> weights = hn::Mul(exp2(shift), sum);  // relative to the largest, whose own is 1
+    store_first(hn::Sub(log(weights), mean), in.entropy + i, n);
+    store_first(hn::Div(set(T(1)), weights), in.largest_prob + i, n);
+    store_first(hn::NegMulAdd(mean, mean, second), in.variance + i, n);
+  }
+  for (int i = 0; i < in.queries; ++i) {
+    if (i >= first && i < last) continue;
+    in.largest[i] = -kInfinity, in.smallest[i] = kInfinity, in.entropy[i] = in.variance[i] = in.largest_prob[i] = T(0);
+  }
+}
+
 /// Of keys and values of one head: up to here the processor's own fetching keeps up (4096 keys of width 64 run as fast
 /// as 1024, 16384 lose a tenth).
 constexpr std::int64_t kNearBytes = std::int64_t(4) << 20;
@@ -136,14 +163,13 @@ HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* work
   b.factor = b.next + width;
   b.before = b.factor + width;
   std::fill(b.sum, b.sum + 2 * width, T(0));  // and the references
-  if (in.first) {
-    b.first = b.before + width;
+  if (in.entropy) {
+    b.first = b.sum + kMomentsBehind * width;
     b.second = b.first + width;
     b.smallest = b.second + width;
     b.largest = b.smallest + width;
-    std::fill(b.first, b.first + 2 * width, T(0));
-    std::fill(b.smallest, b.smallest + width, std::numeric_limits<T>::infinity());
-    std::fill(b.largest, b.largest + width, -std::numeric_limits<T>::infinity());
+    b.kept = b.largest + width;
+    clear_moments(b);
   }
 
   const T scale = T(double(in.scale) * kLog2E);
@@ -204,18 +230,7 @@ HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* work
     std::fill(in.lse, in.lse + empty, -std::numeric_limits<T>::infinity());
     std::fill(in.lse + full, in.lse + in.queries, -std::numeric_limits<T>::infinity());
   }
-  if (in.first) {  // relative to the largest logit, and from powers of two to nats
-    for (int i = 0; i < in.queries; ++i) {
-      const bool none = i < empty || i >= full;
-      const T shift = -b.start[i] - b.largest[i], f = std::exp2(shift);
-      const T first = b.first[i] + shift * b.sum[i], second = b.second[i] + shift * (b.first[i] + first);
-      in.largest[i] = none ? -std::numeric_limits<T>::infinity() : b.largest[i] * T(kLn2);
-      in.smallest[i] = b.smallest[i] * T(kLn2);
-      in.sum[i] = none ? T(0) : f * b.sum[i];
-      in.first[i] = none ? T(0) : f * first * T(kLn2);
-      in.second[i] = none ? T(0) : f * second * T(kLn2 * kLn2);
-    }
-  }
+  if (in.entropy) describe_rows(b, empty, full);
   for (int i = 0; i < width; i += kL) store(hn::Div(set(T(1)), load(b.sum + i)), b.factor + i);
   std::fill(b.factor, b.factor + empty, T(0));
   std::fill(b.factor + full, b.factor + in.queries, T(0));
@@ -256,7 +271,7 @@ std::size_t plain_forward_workspace(int head_dim, int value_dim) {
   std::size_t most = 0;
   for (bool causal : {false, true}) {
     const TilePlan plan = forward_plan<T>(head_dim, value_dim, causal);
-    const std::size_t rows = std::size_t(head_dim) + std::size_t(value_dim) + std::size_t(std::max(plan.keys, 16)) + 9;
+    const std::size_t rows = std::size_t(head_dim) + std::size_t(value_dim) + std::size_t(std::max(plan.keys, 16)) + 13;
     most = std::max(most, rows * std::size_t(plan.queries) * sizeof(T));
   }
   return most;

@@ -33,15 +33,17 @@ struct ForwardBlock {
   T* weights = nullptr;  // [tile keys][width]
   T* out = nullptr;      // [value_dim][width], not yet divided by the sums
   // [width] each. The logits of a row are taken relative to a reference of its own, one that keeps sums in range.
-  T* sum = nullptr;       // of 2^(logit - reference)
-  T* start = nullptr;     // -reference; follows `sum`
-  T* next = nullptr;      // -reference with the present tile
-  T* factor = nullptr;    // 2^(reference - next reference)
-  T* before = nullptr;    // sums before the present tile
-  T* first = nullptr;     // sum of 2^(logit - reference) (logit - reference); null unless the caller asks for moments
+  T* sum = nullptr;     // of 2^(logit - reference)
+  T* start = nullptr;   // -reference; follows `sum`
+  T* next = nullptr;    // -reference with the present tile
+  T* factor = nullptr;  // 2^(reference - next reference)
+  T* before = nullptr;  // sums before the present tile
+  // Null unless the caller asks for moments, else `first` follows `before`, and each the one before it:
+  T* first = nullptr;     // sum of 2^(logit - reference) (logit - reference)
   T* second = nullptr;    // the same with the square
-  T* largest = nullptr;   // of the visible logits so far
-  T* smallest = nullptr;  // and the smallest
+  T* smallest = nullptr;  // of the visible logits so far
+  T* largest = nullptr;   // alike
+  T* kept = nullptr;      // [4][width], these four before the present tile
   Dropped dropped;
   mutable int misses = 0;  // tiles whose references had to change
 };
@@ -54,16 +56,46 @@ constexpr double kMostSum = double(std::int64_t(1) << 60);
 /// Tiles done twice before a block stops trying at once: its logits differ by more than 40 nats, time and again.
 constexpr int kMisses = 2;
 
+template <class T>
+HWY_INLINE void clear_moments(const ForwardBlock<T>& b) {
+  if (!b.first) return;
+  std::fill(b.first, b.first + 2 * b.width, T(0));
+  std::fill(b.smallest, b.smallest + b.width, std::numeric_limits<T>::infinity());
+  std::fill(b.largest, b.largest + b.width, -std::numeric_limits<T>::infinity());
+}
+/// Of lanes first .. last-1: before a tile that may have to be done again.
+template <class T>
+HWY_INLINE void keep_sums(const ForwardBlock<T>& b, int first, int last) {
+  std::copy(b.sum + first, b.sum + last, b.before + first);
+  if (b.first) std::copy(b.first, b.first + 4 * b.width, b.kept);
+}
+template <class T>
+HWY_INLINE void restore_sums(const ForwardBlock<T>& b, int first, int last) {
+  std::copy(b.before + first, b.before + last, b.sum + first);
+  if (b.first) std::copy(b.kept, b.kept + 4 * b.width, b.first);
+}
+/// Whether what was made at once stands: sums in range, and no visible logit of -infinity, which needs a second look.
+template <class T>
+HWY_INLINE bool stands(const ForwardBlock<T>& b, int first, int last) {
+  bool good = true;
+  for (int c = first; c < last; c += kLaneCount<T>) {
+    good &= hn::AllTrue(Lanes<T>(), hn::Le(load(b.sum + c), set(T(kMostSum))));
+    if (b.first) {
+      good &= hn::AllTrue(Lanes<T>(), hn::Gt(load(b.smallest + c), set(-std::numeric_limits<T>::infinity())));
+    }
+  }
+  return good;
+}
+
 /// Turns logits into weights 2^(logit + next) in place, over kVectors columns of vectors from lane c on; sum = sum *
 /// factor + their sum, and start = next. With kRelative, numbers that have `start` added to them already. With kMoments
 /// the sums' first and second moments and the extremes alike; asking for those changes no bit of anything else.
 template <int kVectors, bool kRelative, bool kMoments, class T>
 HWY_NOINLINE void exponentiate_columns(const ForwardBlock<T>& b, T* x, int keys, int c) {
   constexpr int kL = kLaneCount<T>;
-  // 2^-2000 is 0 and its products with 2000 are too, where -inf would give NaN.
-  [[maybe_unused]] const Vec<T> least = set(T(-2000));
+  static_assert(kVectors == 1 || !kMoments);
   [[maybe_unused]] const Vec<T> hidden = set(-std::numeric_limits<T>::infinity());
-  Vec<T> move[kVectors], next[kVectors], total[kVectors], one[kVectors], two[kVectors], low[kVectors], high[kVectors];
+  Vec<T> move[kVectors], next[kVectors], total[kVectors];
   ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
     const int lane = c + v * kL;
     next[v] = load(b.next + lane);
@@ -76,37 +108,24 @@ HWY_NOINLINE void exponentiate_columns(const ForwardBlock<T>& b, T* x, int keys,
     store(next[v], b.start + lane);
     total[v] = hn::Mul(sum, f);
     if constexpr (kMoments) {
-      const Vec<T> d = hn::Max(shift, least), first = load(b.first + lane);
-      one[v] = hn::Mul(f, hn::MulAdd(d, sum, first));
-      two[v] = hn::Mul(f, hn::MulAdd(d, hn::MulAdd(d, sum, hn::Add(first, first)), load(b.second + lane)));
-      low[v] = load(b.smallest + lane);
-      high[v] = load(b.largest + lane);
+      const Vec<T> d = hn::Max(shift, Moments<T>::least()), first = load(b.first + lane);
+      store(hn::Mul(f, hn::MulAdd(d, sum, first)), b.first + lane);
+      const Vec<T> second = hn::MulAdd(d, hn::MulAdd(d, sum, hn::Add(first, first)), load(b.second + lane));
+      store(hn::Mul(f, second), b.second + lane);
     }
   }
+  [[maybe_unused]] Moments<T> moments(kMoments ? b.first + c : b.sum, kMoments ? b.width : 0);
   x += c;
   for (int j = 0; j < keys; ++j, x += b.width) {
     ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
       const Vec<T> power = hn::Add(load(x + v * kL), move[v]), e = exp2(power);
       total[v] = hn::Add(total[v], e);
       store(e, x + v * kL);
-      if constexpr (kMoments) {
-        const Vec<T> p = hn::Max(power, least), ep = hn::Mul(e, p), logit = hn::Sub(power, next[v]);
-        one[v] = hn::Add(one[v], ep);
-        two[v] = hn::MulAdd(ep, p, two[v]);
-        low[v] = hn::IfThenElse(hn::Gt(logit, hidden), hn::Min(low[v], logit), low[v]);
-        high[v] = hn::Max(high[v], logit);
-      }
+      if constexpr (kMoments) moments.add_seen(e, power, hn::Gt(power, hidden));
     }
   }
-  ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
-    store(total[v], b.sum + c + v * kL);
-    if constexpr (kMoments) {
-      store(one[v], b.first + c + v * kL);
-      store(two[v], b.second + c + v * kL);
-      store(low[v], b.smallest + c + v * kL);
-      store(high[v], b.largest + c + v * kL);
-    }
-  }
+  ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) store(total[v], b.sum + c + v * kL);
+  if constexpr (kMoments) moments.put(b.first + c, b.width, next[0]);
 }
 /// The same for lanes first .. last-1 of `keys` rows of weights from x on.
 template <bool kRelative, class T>
@@ -150,33 +169,46 @@ HWY_INLINE void take_sample(const ForwardBlock<T>& b, const T* k, int keys, Upco
   }
 }
 
+/// Weights of `keys` keys for lanes first .. last-1 while their logits are in registers, into x; sums, and moments
+/// where they are asked for.
+template <class T>
+HWY_INLINE void weights_of(const ForwardBlock<T>& b, int keys, const T* k, int first, int last, T* x, Upcoming* ahead) {
+  const PlainForward<T>& in = b.in;
+  if (b.first) {
+    product_into<Into::moments, true>(keys, last - first, in.head_dim, k, in.key_stride, 1, b.queries + first, b.width,
+                                      x + first, b.width, b.sum + first, ahead);
+  } else {
+    product_into<Into::weights, true>(keys, last - first, in.head_dim, k, in.key_stride, 1, b.queries + first, b.width,
+                                      x + first, b.width, b.sum + first, ahead);
+  }
+}
+/// Whether all rows have a reference.
+template <class T>
+HWY_INLINE bool begun(const ForwardBlock<T>& b, int first, int last) {
+  bool good = true;
+  for (int c = first; c < last; c += kLaneCount<T>) {
+    good &= hn::AllTrue(Lanes<T>(), hn::Gt(load(b.sum + c), zero<T>()));
+  }
+  return good;
+}
+
 /// Weights of a tile in one pass, while its logits are in registers. False, with the sums as before, if some row's
 /// reference must change.
 template <class T>
 HWY_INLINE bool weights_at_once(const ForwardBlock<T>& b, const T* k, int keys, bool first, Upcoming* ahead) {
-  constexpr int kL = kLaneCount<T>;
   const PlainForward<T>& in = b.in;
   const int done = first ? std::min(keys, kSample) : 0;
   if (first) {
     take_sample(b, k, done, ahead);
     exponentiate<false>(b, b.weights, done, 0, b.width);
   }
-  bool good = true;
-  for (int c = 0; c < b.width; c += kL) {
-    const Vec<T> sum = load(b.sum + c);
-    store(sum, b.before + c);
-    good &= hn::AllTrue(Lanes<T>(), hn::Gt(sum, zero<T>()));
-  }
-  if (!good) return false;
-  product_into<Into::weights, true>(keys - done, b.width, in.head_dim, k + done * in.key_stride, in.key_stride, 1,
-                                    b.queries, b.width, b.weights + std::ptrdiff_t(done) * b.width, b.width, b.sum,
-                                    ahead);
-  for (int c = 0; c < b.width; c += kL) good &= hn::AllTrue(Lanes<T>(), hn::Le(load(b.sum + c), set(T(kMostSum))));
-  if (!good) {
-    ++b.misses;
-    std::copy(b.before, b.before + b.width, b.sum);
-  }
-  return good;
+  if (!begun(b, 0, b.width)) return false;
+  keep_sums(b, 0, b.width);
+  weights_of(b, keys - done, k + done * in.key_stride, 0, b.width, b.weights + std::ptrdiff_t(done) * b.width, ahead);
+  if (stands(b, 0, b.width)) return true;
+  ++b.misses;
+  restore_sums(b, 0, b.width);
+  return false;
 }
 
 /// The same in several passes. Rows whose reference stays get the same bits as above.
@@ -186,6 +218,7 @@ HWY_NOINLINE void weights_in_passes(const ForwardBlock<T>& b, const T* k, int ke
   const int done = first ? std::min(keys, kSample) : 0;
   if (first) {
     std::fill(b.sum, b.sum + 2 * b.width, T(0));  // and the references
+    clear_moments(b);
     take_sample(b, k, done, nullptr);
     std::copy(b.next, b.next + b.width, b.start);
     for (int j = 0; j < done; ++j) {
@@ -221,6 +254,23 @@ struct EdgeTile {
   int first, end;  // lanes that see some of it
 };
 
+/// Logits, relative to the references already, to weights: one vector of lanes from c on, of which each sees the keys
+/// up to its own; the first key is `from` places after the first query's own.
+template <bool kMoments, class T>
+HWY_INLINE void cut_weights(const ForwardBlock<T>& b, T* at, int keys, int c, int from) {
+  Vec<T> total = load(b.sum + c);
+  [[maybe_unused]] Moments<T> moments(kMoments ? b.first + c : b.sum, kMoments ? b.width : 0);
+  for (int j = 0; j < keys; ++j, at += b.width) {
+    const auto seen = sees<T>(c, from + j, 0);
+    const Vec<T> x = load(at), weight = hn::IfThenElseZero(seen, exp2_of_finite(x));
+    total = hn::Add(total, weight);
+    if constexpr (kMoments) moments.add_seen(weight, x, seen);
+    store(weight, at);
+  }
+  store(total, b.sum + c);
+  if constexpr (kMoments) moments.put(b.first + c, b.width, load(b.start + c));
+}
+
 /// The weights of a tile on the diagonal in one pass: in each strip, the squares that all queries see while their
 /// logits are in registers, and the one that is cut. False, with the sums as before, if some row's reference must
 /// change.
@@ -228,14 +278,8 @@ template <class T>
 HWY_INLINE bool edge_weights_at_once(const ForwardBlock<T>& b, const EdgeTile<T>& e, Upcoming* ahead) {
   constexpr int kL = kLaneCount<T>;
   const PlainForward<T>& in = b.in;
-  if (b.first || in.span > 0 || b.misses >= kMisses) return false;
-  bool good = true;
-  for (int c = e.first; c < e.end; c += kL) {
-    const Vec<T> sum = load(b.sum + c);
-    store(sum, b.before + c);
-    good &= hn::AllTrue(Lanes<T>(), hn::Gt(sum, zero<T>()));
-  }
-  if (!good) return false;
+  if (in.span > 0 || b.misses >= kMisses || !begun(b, e.first, e.end)) return false;
+  keep_sums(b, e.first, e.end);
   for (int j0 = 0; j0 < e.keys; j0 += kStrip) {
     const int keys = std::min(kStrip, e.keys - j0), lane = strip_lane(e.from + j0);
     const int cut = strip_lane(e.from + j0 + keys - 1 + kStrip - 1);  // from here on all lanes see all of the strip
@@ -247,27 +291,19 @@ HWY_INLINE bool edge_weights_at_once(const ForwardBlock<T>& b, const EdgeTile<T>
       product_into<Into::begin, true>(keys, last - lane, in.head_dim, k, in.key_stride, 1, b.queries + lane, b.width,
                                       x + lane, b.width, b.start + lane, ahead);
     }
-    if (cut < e.end) {
-      product_into<Into::weights, true>(keys, e.end - cut, in.head_dim, k, in.key_stride, 1, b.queries + cut, b.width,
-                                        x + cut, b.width, b.sum + cut, ahead);
-    }
+    if (cut < e.end) weights_of(b, keys, k, cut, e.end, x, ahead);
     for (int c = lane; c < last; c += kL) {
-      Vec<T> total = load(b.sum + c);
-      T* at = x + c;
-      for (int j = 0; j < keys; ++j, at += b.width) {
-        const Vec<T> weight = hn::IfThenElseZero(sees<T>(c, e.from + j0 + j, 0), exp2_of_finite(load(at)));
-        total = hn::Add(total, weight);
-        store(weight, at);
+      if (b.first) {
+        cut_weights<true>(b, x + c, keys, c, e.from + j0);
+      } else {
+        cut_weights<false>(b, x + c, keys, c, e.from + j0);
       }
-      store(total, b.sum + c);
     }
   }
-  for (int c = e.first; c < e.end; c += kL) good &= hn::AllTrue(Lanes<T>(), hn::Le(load(b.sum + c), set(T(kMostSum))));
-  if (!good) {
-    ++b.misses;
-    std::copy(b.before + e.first, b.before + e.end, b.sum + e.first);
-  }
-  return good;
+  if (stands(b, e.first, e.end)) return true;
+  ++b.misses;
+  restore_sums(b, e.first, e.end);
+  return false;
 }
 
 /// The same in several passes, for any edge: hidden logits become -infinity before references are chosen. Rows whose

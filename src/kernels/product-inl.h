@@ -14,6 +14,8 @@
 #define ATTUNE_KERNELS_PRODUCT_INL_H_
 #endif
 
+#include <limits>
+
 #include "kernels/upcoming.hpp"
 #include "kernels/vector-inl.h"
 
@@ -26,8 +28,49 @@ enum class Into {
   add,        // c = c + ab
   begin,      // c = start[n] + ab: a bias, read once per block
   rescale,    // c = c * factor[n] + ab: the online softmax's correction, fused into the load of the accumulator
-  weights     // c = 2^(start[n] + ab), and sum[n] += c[m][n] over all m
+  weights,    // c = 2^(start[n] + ab), and sum[n] += c[m][n] over all m
+  moments     // the same, and Moments of the columns
 };
+
+/// Of a column of weights 2^x: sums of 2^x x and 2^x x^2, and the extremes of x - start. In memory from `at` on, each
+/// `stride` numbers behind the one before. A multiply, a multiply-add and what runs beside them, a vector of weights.
+template <class T>
+struct Moments {
+  Vec<T> first, second, low, high;
+
+  HWY_INLINE Moments(const T* at, std::ptrdiff_t stride)
+      : first(load(at)),
+        second(load(at + stride)),
+        low(set(std::numeric_limits<T>::infinity())),
+        high(set(-std::numeric_limits<T>::infinity())) {}
+  /// 2^-2000 is 0 and its products with 2000 are too, where -inf would give NaN.
+  static HWY_INLINE Vec<T> least() { return set(T(-2000)); }
+  /// Of finite x.
+  HWY_INLINE void add(Vec<T> weight, Vec<T> x) {
+    const Vec<T> product = hn::Mul(weight, x);
+    first = hn::Add(first, product);
+    second = hn::MulAdd(product, x, second);
+    low = hn::Min(low, x);
+    high = hn::Max(high, x);
+  }
+  /// The same where some lanes are hidden: their weight is 0, their x may be anything. Equal bits elsewhere.
+  template <class Mask>
+  HWY_INLINE void add_seen(Vec<T> weight, Vec<T> x, Mask seen) {
+    const Vec<T> p = hn::Max(hn::IfThenElse(seen, x, least()), least()), product = hn::Mul(weight, p);
+    first = hn::Add(first, product);
+    second = hn::MulAdd(product, p, second);
+    low = hn::IfThenElse(seen, hn::Min(low, x), low);
+    high = hn::IfThenElse(seen, hn::Max(high, x), high);
+  }
+  HWY_INLINE void put(T* at, std::ptrdiff_t stride, Vec<T> start) const {
+    store(first, at);
+    store(second, at + stride);
+    store(hn::Min(load(at + 2 * stride), hn::Sub(low, start)), at + 2 * stride);
+    store(hn::Max(load(at + 3 * stride), hn::Sub(high, start)), at + 3 * stride);
+  }
+};
+/// Of arrays side by side, how many lie between a row's sum and the first of its moments.
+constexpr int kMomentsBehind = 5;
 
 /// Registers that one block may fill with sums.
 #if HWY_TARGET == HWY_AVX3
@@ -53,7 +96,7 @@ constexpr int kMostVectors = kAllBlocks<T> ? kMaxVectors : 2;
 
 /// kRows x kVectors registers of c. With kPartial the last vector has only `last` lanes in b and c.
 /// `lanes` points at start or factor for these columns (begin, rescale), padded to whole vectors; for weights at sum,
-/// with start cm numbers behind.
+/// with start cm numbers behind, and moments kMomentsBehind cm.
 template <int kRows, int kVectors, Into kInto, bool kPartial, class T>
 HWY_INLINE void product_block(int k, const T* HWY_RESTRICT a, std::ptrdiff_t am, std::ptrdiff_t ak,
                               const T* HWY_RESTRICT b, std::ptrdiff_t bk, T* HWY_RESTRICT c, std::ptrdiff_t cm,
@@ -72,7 +115,7 @@ HWY_INLINE void product_block(int k, const T* HWY_RESTRICT a, std::ptrdiff_t am,
         sum[i][j] = read(c + i * cm, j);
       } else if constexpr (kInto == Into::begin) {
         sum[i][j] = load(lanes + j * kL);
-      } else if constexpr (kInto == Into::weights) {
+      } else if constexpr (kInto == Into::weights || kInto == Into::moments) {
         sum[i][j] = load(lanes + cm + j * kL);
       } else if constexpr (kInto == Into::rescale) {
         sum[i][j] = hn::Mul(load(lanes + j * kL), read(c + i * cm, j));
@@ -102,6 +145,22 @@ HWY_INLINE void product_block(int k, const T* HWY_RESTRICT a, std::ptrdiff_t am,
         store(weight, c + i * cm + j * kL);
       }
       store(total, at);
+    }
+    return;
+  }
+  if constexpr (kInto == Into::moments) {
+    ATTUNE_UNROLL for (int j = 0; j < kVectors; ++j) {
+      T* const at = lanes + j * kL;
+      Vec<T> total = load(at);
+      Moments<T> moments(at + kMomentsBehind * cm, cm);
+      ATTUNE_UNROLL for (int i = 0; i < kRows; ++i) {
+        const Vec<T> weight = exp2_of_finite(sum[i][j]);
+        total = hn::Add(total, weight);
+        moments.add(weight, sum[i][j]);
+        store(weight, c + i * cm + j * kL);
+      }
+      store(total, at);
+      moments.put(at + kMomentsBehind * cm, cm, load(at + cm));
     }
     return;
   }

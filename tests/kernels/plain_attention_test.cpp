@@ -400,46 +400,59 @@ TYPED_TEST(PlainAttention, RowsDoNotChangeTheirNeighbours) {
   }
 }
 
-// Moments against their definition, and out and lse keep their bits when moments are asked for: few rows and many.
-TYPED_TEST(PlainAttention, Moments) {
+/// What a call tells of its rows, [queries] each.
+template <class T>
+struct Told {
+  std::vector<T> out, lse, largest, smallest, entropy, variance, largest_prob;
+};
+template <class T>
+Told<T> tell_rows(const Case& c, const Problem<T>& p) {
+  Workspace workspace(plain_forward_workspace<T>(c.head_dim, c.value_dim));
+  const std::vector<T> row(std::size_t(c.queries));
+  Told<T> told{std::vector<T>(p.out.size()), row, row, row, row, row, row};
+  plain_forward(PlainForward<T>{.query = p.query.data(),
+                                .query_stride = c.head_dim,
+                                .key = p.key.data(),
+                                .key_stride = c.head_dim,
+                                .value = p.value.data(),
+                                .value_stride = c.value_dim,
+                                .out = told.out.data(),
+                                .out_stride = c.value_dim,
+                                .lse = told.lse.data(),
+                                .largest = told.largest.data(),
+                                .smallest = told.smallest.data(),
+                                .entropy = told.entropy.data(),
+                                .variance = told.variance.data(),
+                                .largest_prob = told.largest_prob.data(),
+                                .queries = c.queries,
+                                .num_keys = c.keys,
+                                .head_dim = c.head_dim,
+                                .value_dim = c.value_dim,
+                                .scale = T(p.scale),
+                                .causal = c.causal,
+                                .position = c.position,
+                                .span = c.span},
+                workspace.begin());
+  return told;
+}
+
+// What is told of rows against its definition, and out and lse keep their bits when it is asked for: few rows and many.
+TYPED_TEST(PlainAttention, RowNumbers) {
   using T = TypeParam;
   for (const Case& c :
        {Case{.queries = 5, .keys = 200, .head_dim = 16, .value_dim = 8, .size = 2},
         Case{.queries = 40, .keys = 300, .head_dim = 16, .value_dim = 8, .causal = true, .size = 2},
+        Case{.queries = 48, .keys = 48, .head_dim = 16, .value_dim = 16, .causal = true},
+        Case{.queries = 40, .keys = 130, .head_dim = 16, .value_dim = 8, .size = 20},
         Case{.queries = 50, .keys = 60, .head_dim = 16, .value_dim = 8, .causal = true, .position = 9, .span = 20},
         Case{.queries = 1, .keys = 90, .head_dim = 16, .value_dim = 8, .causal = true, .position = 70}}) {
     SCOPED_TRACE(c.text());
     auto p = make<T>(c, false);
     run_forward(p);
     const auto expected = make<double>(c, false);
-    Workspace workspace(plain_forward_workspace<T>(c.head_dim, c.value_dim));
-    const std::size_t n = std::size_t(c.queries);
-    std::vector<T> out(p.out.size()), lse(n), largest(n), smallest(n), sum(n), first(n), second(n);
-    plain_forward(PlainForward<T>{.query = p.query.data(),
-                                  .query_stride = c.head_dim,
-                                  .key = p.key.data(),
-                                  .key_stride = c.head_dim,
-                                  .value = p.value.data(),
-                                  .value_stride = c.value_dim,
-                                  .out = out.data(),
-                                  .out_stride = c.value_dim,
-                                  .lse = lse.data(),
-                                  .largest = largest.data(),
-                                  .smallest = smallest.data(),
-                                  .sum = sum.data(),
-                                  .first = first.data(),
-                                  .second = second.data(),
-                                  .queries = c.queries,
-                                  .num_keys = c.keys,
-                                  .head_dim = c.head_dim,
-                                  .value_dim = c.value_dim,
-                                  .scale = T(p.scale),
-                                  .causal = c.causal,
-                                  .position = c.position,
-                                  .span = c.span},
-                  workspace.begin());
-    EXPECT_EQ(out, p.out);
-    EXPECT_EQ(lse, p.lse);
+    const Told<T> told = tell_rows(c, p);
+    EXPECT_EQ(told.out, p.out);
+    EXPECT_EQ(told.lse, p.lse);
     for (int i = 0; i < c.queries; ++i) {
       std::vector<double> logits;
       for (int j = 0; j < c.keys; ++j) {
@@ -454,13 +467,39 @@ TYPED_TEST(PlainAttention, Moments) {
       for (double x : logits) {
         for (int k = 0; k < 3; ++k) moment[k] += std::exp(x - top) * std::pow(x - top, k);
       }
-      const double tolerance = sizeof(T) == 4 ? 3e-5 : 1e-12;
-      EXPECT_NEAR(double(largest[std::size_t(i)]), top, tolerance);
-      EXPECT_NEAR(double(smallest[std::size_t(i)]), *std::min_element(logits.begin(), logits.end()), tolerance);
-      EXPECT_NEAR(double(sum[std::size_t(i)]), moment[0], tolerance * moment[0]);
-      EXPECT_NEAR(double(first[std::size_t(i)]), moment[1], tolerance * moment[0]);
-      EXPECT_NEAR(double(second[std::size_t(i)]), moment[2], tolerance * (moment[0] + moment[2]));
+      const double mean = moment[1] / moment[0], variance = moment[2] / moment[0] - mean * mean;
+      const double tolerance = (sizeof(T) == 4 ? 3e-5 : 1e-12) * std::max(1.0, std::abs(top) / 10);
+      const auto at = std::size_t(i);
+      EXPECT_NEAR(double(told.largest[at]), top, tolerance);
+      EXPECT_NEAR(double(told.smallest[at]), *std::min_element(logits.begin(), logits.end()), tolerance);
+      EXPECT_NEAR(double(told.entropy[at]), std::log(moment[0]) - mean, tolerance);
+      EXPECT_NEAR(double(told.variance[at]), variance, tolerance * (1 + variance));
+      EXPECT_NEAR(double(told.largest_prob[at]), 1 / moment[0], tolerance);
     }
+  }
+}
+
+// A row's numbers depend on that row alone: beside one whose logits leave the range of a sum, so that tiles are done
+// again in passes, the others keep their bits.
+TYPED_TEST(PlainAttention, RowNumbersBesideAPeakedRow) {
+  using T = TypeParam;
+  for (const bool causal : {false, true}) {
+    const Case c{.queries = 48, .keys = 300, .head_dim = 16, .value_dim = 8, .causal = causal, .position = 252};
+    auto p = make<T>(c, false);
+    const Told<T> calm = tell_rows(c, p);
+    for (int d = 0; d < c.head_dim; ++d) p.query[std::size_t(7 * c.head_dim + d)] *= T(2000);
+    const Told<T> loud = tell_rows(c, p);
+    for (std::size_t i = 0; i < std::size_t(c.queries); ++i) {
+      if (i == 7) continue;
+      SCOPED_TRACE(i);
+      EXPECT_EQ(loud.largest[i], calm.largest[i]);
+      EXPECT_EQ(loud.smallest[i], calm.smallest[i]);
+      EXPECT_EQ(loud.entropy[i], calm.entropy[i]);
+      EXPECT_EQ(loud.variance[i], calm.variance[i]);
+      EXPECT_EQ(loud.largest_prob[i], calm.largest_prob[i]);
+    }
+    EXPECT_GT(loud.largest[7], T(100));
+    EXPECT_NE(loud.entropy[7], calm.entropy[7]);
   }
 }
 
