@@ -34,9 +34,14 @@ const GuardOptions& checked(const GuardOptions& o) {
     if (!(x > low)) fail("AttentionGuard", fmt::format("`{}` above {}", name, low), fmt::format("got {}", x));
   };
   above(o.limit, 0, "limit");
+  above(o.tight, 0, "tight");
   above(o.tau, 0, "tau");
   above(o.healthy_gradient, 0, "healthy_gradient");
   above(o.healthy_growth, 1, "healthy_growth");
+  if (!(o.tight <= 1) || !(o.tight_until >= 0 && o.tight_until <= 0.5)) {
+    fail("AttentionGuard", "`tight` of at most 1, `tight_until` in 0 .. 0.5",
+         fmt::format("got {} and {}", o.tight, o.tight_until));
+  }
   if (o.steps < 0 || o.warmup < 0 || o.snapshot_every < 0 || o.most_rollbacks < 0) {
     fail("AttentionGuard", "steps, warmup, snapshot_every and most_rollbacks of 0 or more",
          fmt::format("got {}, {}, {} and {}", o.steps, o.warmup, o.snapshot_every, o.most_rollbacks));
@@ -87,6 +92,13 @@ double AttentionGuard::rollback_factor() const {
   if (rollbacks_.empty()) return 1;
   const double since = double(optimizer_.step() - rollbacks_.back().to + 1) / double(2 * distance());
   return std::pow(0.5, double(rollbacks_.size())) * std::min(1.0, since);
+}
+
+double AttentionGuard::opening() const {
+  const double young = options_.tight_until * double(options_.steps);
+  if (young <= 0) return 1;
+  const double grown = std::clamp(double(optimizer_.step()) / young - 1, 0.0, 1.0);
+  return options_.tight + (1 - options_.tight) * grown;
 }
 
 void AttentionGuard::begin() {
@@ -200,7 +212,8 @@ void AttentionGuard::limit_moves() {
   const bool quack = options_.rule == TrustRule::quack;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = layers_[i];
-    layer.region.judge(optimizer_, signals_[i], layer.limit);
+    const double most = limit(i);
+    layer.region.judge(optimizer_, signals_[i], most);
     if (acts(GuardMode::lr)) layer.region.scale(optimizer_);
     for (std::size_t h = 0; h < layer.region.heads().size(); ++h) {
       const HeadMove& head = layer.region.heads()[h];
@@ -212,7 +225,7 @@ void AttentionGuard::limit_moves() {
             .head = std::int64_t(h),
             .signal = quack ? "weights" : "move",
             .value = head.move,
-            .threshold = quack ? 1 : layer.limit,
+            .threshold = quack ? 1 : most,
             .action = "scale",
             .before = 1,
             .after = head.factor});

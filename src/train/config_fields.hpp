@@ -83,6 +83,8 @@ void visit_fields(Config& c, Visit& visit) {
     visit.key("mode", c.guard.mode, one_of({"off", "observe", "lr", "clip", "full"}));
     visit.key("rule", c.guard.rule, one_of({"move", "quack"}));
     visit.key("limit", c.guard.limit, above(0));
+    visit.key("tight", c.guard.tight, between(0.001, 1));
+    visit.key("tight_until", c.guard.tight_until, between(0, 0.5));
     visit.key("tau", c.guard.tau, above(0));
     visit.key("closed_loop", c.guard.closed_loop, any());
     visit.key("warmup_clock", c.guard.warmup_clock, any());

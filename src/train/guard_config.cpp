@@ -8,6 +8,8 @@ GuardOptions guard_options(const RunConfig& config) {
   return {.mode = guard_mode_from_name(c.mode),
           .rule = trust_rule_from_name(c.rule),
           .limit = c.limit,
+          .tight = c.tight,
+          .tight_until = c.tight_until,
           .tau = c.tau,
           .closed_loop = c.closed_loop,
           .steps = config.train.steps,

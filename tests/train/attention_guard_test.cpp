@@ -280,7 +280,32 @@ TEST(AttentionGuard, QuackDampsByTheOtherSidesWeights) {
   EXPECT_NEAR(found->after, 0.5, 0.05);
 }
 
+TEST(AttentionGuard, YoungRunsGetATighterLimit) {
+  Toy toy({.mode = GuardMode::lr, .limit = 0.02, .tight = 0.25, .tight_until = 0.1, .steps = 100},
+          {.learning_rate = 3e-2});
+  std::vector<double> limits;
+  for (int i = 0; i < 25; ++i) {
+    limits.push_back(toy.guard.limit(0));
+    toy.update();
+  }
+  EXPECT_DOUBLE_EQ(limits[0], 0.005);
+  EXPECT_DOUBLE_EQ(limits[10], 0.005);
+  EXPECT_DOUBLE_EQ(limits[15], 0.0125);
+  EXPECT_DOUBLE_EQ(limits[20], 0.02);
+  EXPECT_DOUBLE_EQ(limits[24], 0.02);
+  EXPECT_GT(toy.count("scale"), 50);
+  for (const GuardEvent& e : toy.events) {
+    EXPECT_DOUBLE_EQ(e.threshold, limits[std::size_t(e.step - 1)]);
+    EXPECT_NEAR(e.value * e.after, e.threshold, 1e-12);
+  }
+  // Of a run of unknown length none is young.
+  EXPECT_EQ(Toy({.mode = GuardMode::lr, .limit = 0.02}).guard.limit(0), 0.02);
+}
+
 TEST(AttentionGuard, RefusesWhatDoesNotFit) {
+  EXPECT_THROW(Toy({.tight = 0}), Error);
+  EXPECT_THROW(Toy({.tight = 1.5}), Error);
+  EXPECT_THROW(Toy({.tight_until = 0.6}), Error);
   EXPECT_THROW(Toy({.limit = 0}), Error);
   EXPECT_THROW(Toy({.tau = -1}), Error);
   EXPECT_THROW(guard_mode_from_name("on"), Error);

@@ -2,8 +2,8 @@
 //
 //   off      nothing
 //   observe  tells what it would have done ("would_scale"); training stays the same bit for bit
-//   lr       each head's update is scaled so that its scores move by at most `limit` (trust_region.hpp); a layer that
-//            collapses gets a tighter limit (collapse.hpp)
+//   lr       each head's update is scaled so that its scores move by at most `limit` (trust_region.hpp); a young run
+//            and a layer that collapses get a tighter one (collapse.hpp)
 //   clip     a head whose scores exceed `tau` is scaled back (qk_clip.hpp)
 //   full     lr and clip; spikes lead back to a healthy snapshot (spike.hpp, snapshots.hpp); warm-up waits for health
 //            (warmup_clock.hpp)
@@ -14,6 +14,14 @@
 //     bool staged = std::isfinite(loss) && optimizer.propose();
 //     if (!guard.inspect({loss, staged, statistics})) continue;   // went back: nothing is staged, go on with fresh
 //     data if (staged) { optimizer.apply();  guard.finish(); }
+//
+// The limit of a young run: what attention looks at is chosen in the first updates, by gradients that hardly know
+// anything yet, and a softmax that has made up its mind gives others little gradient to learn by. So patterns settle
+// late:
+//
+//     limit(t) = limit * (tight                                                     t <= U, U = tight_until * steps
+//                         tight + (1 - tight) (t - U) / U                           U < t < 2 U
+//                         1)                                                        t >= 2 U
 //
 // A rollback restores the newest healthy snapshot that is at least M = max(20, 0.5 % of all updates) updates old and
 // multiplies the rate with a half, which is warmed up again over 2 M updates. The data goes on where it is. The third
@@ -47,7 +55,9 @@ TrustRule trust_rule_from_name(std::string_view name);
 struct GuardOptions {
   GuardMode mode = GuardMode::full;
   TrustRule rule = TrustRule::move;
-  double limit = 0.03;              // of a head's move, nats an update
+  double limit = 0.04;              // of a head's move, nats an update
+  double tight = 0.25;              // share of the limit that a young run gets; 1: the same limit all along
+  double tight_until = 0.1;         // share of `steps` that it is young for; it grows up in as many again
   double tau = 100;                 // largest |score| before QK-clip, nats
   bool closed_loop = false;         // correct predicted moves by what was seen to move
   std::int64_t steps = 0;           // updates planned; 0: unknown
@@ -99,8 +109,8 @@ class AttentionGuard {
   const GuardReport& report() const { return report_; }
   const GuardOptions& options() const { return options_; }
   std::int64_t rollbacks() const { return std::int64_t(rollbacks_.size()); }
-  /// The limit of a layer, nats; collapse tightens it.
-  double limit(std::size_t site) const { return layers_[site].limit; }
+  /// The limit of a layer in the next update, nats; youth and collapse tighten it.
+  double limit(std::size_t site) const { return layers_[site].limit * opening(); }
   const std::vector<nn::AttentionSite>& sites() const { return sites_; }
 
   /// All that a resumed run needs, to go on bit for bit; between two updates.
@@ -122,6 +132,7 @@ class AttentionGuard {
   bool judges(GuardMode what) const { return acts(what) || options_.mode == GuardMode::observe; }
   std::int64_t distance() const;  // M
   double rollback_factor() const;
+  double opening() const;  // share of the limit that the present update gets
   void tell(GuardEvent event);
   bool go_back(Spike spike, const GuardView& view);
   void watch_layers();

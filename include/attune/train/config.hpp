@@ -87,7 +87,9 @@ struct TrainConfig {
 struct GuardConfig {
   std::string mode = "off";   // "observe", "lr", "clip", "full"
   std::string rule = "move";  // "quack"
-  double limit = 0.03;        // of a head's move, nats an update
+  double limit = 0.04;        // of a head's move, nats an update
+  double tight = 0.25;        // share of the limit that a young run gets
+  double tight_until = 0.1;   // share of the run that it is young for
   double tau = 100;           // largest |score| before QK-clip, nats
   bool closed_loop = false;
   bool warmup_clock = true;         // mode full: warm-up waits while training does not look healthy
