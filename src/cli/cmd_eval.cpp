@@ -22,6 +22,12 @@ struct EvalArguments {
   bool json = false;
 };
 
+/// The report with the one number that tells how good the model is, by its name.
+Json scored(Json report, std::string_view name, double score, bool more_is_better) {
+  report.update(Json{{"score_name", name}, {"score", score}, {"more_is_better", more_is_better}});
+  return report;
+}
+
 void eval_translations(const EvalArguments& arguments) {
   const train::Translator translator = train::load_translator(arguments.run);
   const train::ParallelText text = train::load_text(arguments.run);
@@ -36,16 +42,17 @@ void eval_translations(const EvalArguments& arguments) {
     io::write_file(arguments.output, lines);
   }
   if (arguments.json)
-    return print_json({{"on", arguments.on},
-                       {"sentences", result.sentences},
-                       {"beam", arguments.search.beam},
-                       {"bleu", result.model.bleu},
-                       {"chrf", result.model.chrf},
-                       {"copy_bleu", result.copy.bleu},
-                       {"copy_chrf", result.copy.chrf},
-                       {"memory_bleu", result.memory.bleu},
-                       {"memory_chrf", result.memory.chrf},
-                       {"seconds", result.seconds}});
+    return print_json(scored({{"on", arguments.on},
+                              {"sentences", result.sentences},
+                              {"beam", arguments.search.beam},
+                              {"bleu", result.model.bleu},
+                              {"chrf", result.model.chrf},
+                              {"copy_bleu", result.copy.bleu},
+                              {"copy_chrf", result.copy.chrf},
+                              {"memory_bleu", result.memory.bleu},
+                              {"memory_chrf", result.memory.chrf},
+                              {"seconds", result.seconds}},
+                             "BLEU", result.model.bleu, true));
   print_scores(result, arguments.on);
 }
 
@@ -56,11 +63,12 @@ void eval_language_model(const EvalArguments& arguments) {
                                                               : arguments.on == "valid" ? text.valid
                                                                                         : text.train);
   if (arguments.json)
-    return print_json({{"on", arguments.on},
-                       {"characters", score.characters},
-                       {"unknown", score.unknown},
-                       {"bits_per_character", score.bits_per_character},
-                       {"seconds", score.seconds}});
+    return print_json(scored({{"on", arguments.on},
+                              {"characters", score.characters},
+                              {"unknown", score.unknown},
+                              {"bits_per_character", score.bits_per_character},
+                              {"seconds", score.seconds}},
+                             "bits per character", score.bits_per_character, false));
   print_line(fmt::format("{:.4f} bits per character ({}, {} characters)", score.bits_per_character, arguments.on,
                          grouped(score.characters)));
 }
@@ -68,7 +76,8 @@ void eval_language_model(const EvalArguments& arguments) {
 void eval_recall(const EvalArguments& arguments) {
   const train::RecallScore score = train::score_recall(arguments.run);
   if (arguments.json)
-    return print_json({{"questions", score.questions}, {"accuracy", score.accuracy}, {"loss", score.loss}});
+    return print_json(scored({{"questions", score.questions}, {"accuracy", score.accuracy}, {"loss", score.loss}},
+                             "accuracy", score.accuracy, true));
   print_line(fmt::format("{:.1f} % of {} questions, {:.4f} nats a question", 100 * score.accuracy,
                          grouped(score.questions), score.loss));
 }

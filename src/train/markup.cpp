@@ -28,7 +28,8 @@ std::string report_page(std::string_view title, std::string_view body) {
       "table{{border-collapse:collapse;font-size:14px;display:block;overflow-x:auto}}"
       "td,th{{padding:.25em .7em;border-bottom:1px solid #ccc;text-align:right}}"
       "td:nth-child(-n+2),th:nth-child(-n+2){{text-align:left}}svg{{max-width:100%;height:auto}}"
-      "@media(prefers-color-scheme:dark){{body{{color:#e6e6e6;background:#16181c}}td,th{{border-color:#444}}}}</style>"
+      "@media(prefers-color-scheme:dark){{body{{color:#e6e6e6;background:#16181c}}td,th{{border-color:#444}}a{{color:#"
+      "7ab8ff}}}}</style>"
       "{}</html>\n",
       title, body);
 }

@@ -44,6 +44,7 @@ SweepRow read_log(const SweepRun& run, const fs::path& file) {
   for (const StepLine& step : log.steps) {
     if (!(step.largest_logit <= row.max_logit)) row.max_logit = step.largest_logit;  // also if it is NaN
     row.entropy = step.entropy;
+    row.sharpest = step.smallest_entropy;
     row.seconds = step.seconds;
   }
   row.actions = std::int64_t(log.guard.size());
@@ -51,8 +52,19 @@ SweepRow read_log(const SweepRun& run, const fs::path& file) {
   return row;
 }
 
+/// What the program says a trained run is worth, by its task's own metric.
+SweepScore score_of(const SweepRun& run, const fs::path& folder, const SweepOptions& options) {
+  const ChildResult child = run_child(
+      {"env", "ATTUNE_THREADS=1", options.program.string(), "eval", folder.string(), "--json"}, fs::current_path());
+  const std::size_t begin = std::min(child.output.find('{'), child.output.size());
+  const auto score = score_from_json(nlohmann::json::parse(child.output.substr(begin), nullptr, false));
+  if (child.exit_code != 0 || !score)
+    fail("run_sweep", fmt::format("a score of run {}", run.hash), child.output.substr(0, 200));
+  return *score;
+}
+
 /// Trains one run to its end, or finds that it cannot be trained.
-SweepRow train_one(const SweepRun& run, const SweepOptions& options) {
+SweepRow train_one(const SweepRun& run, bool scored, const SweepOptions& options) {
   const fs::path folder = options.out / "runs" / run.hash;
   const RunFiles files(folder);
   std::vector<std::string> command{"env", "ATTUNE_THREADS=1", options.program.string(), "train"};
@@ -75,6 +87,7 @@ SweepRow train_one(const SweepRun& run, const SweepOptions& options) {
     fail("run_sweep", fmt::format("run {} to end", run.hash),
          child.output.substr(child.output.rfind('\n', child.output.size() - 2) + 1));
   if (child.exit_code != 0) row.loss = kNan, row.diverged = true;
+  if (scored && std::isfinite(row.loss)) row.score = score_of(run, folder, options);
   if (!options.keep_runs) fs::remove_all(files.checkpoint);
   return row;
 }
@@ -100,7 +113,9 @@ std::vector<SweepRow> run_sweep(const SweepPlan& plan, const SweepOptions& optio
   std::vector<std::size_t> left;
   for (std::size_t i = 0; i < plan.runs.size(); ++i) {
     const auto found = known.find(plan.runs[i].hash);
-    if (found != known.end()) {
+    const bool complete =
+        found != known.end() && (!plan.score || found->second.score || !std::isfinite(found->second.loss));
+    if (complete) {
       rows[i] = found->second;
       rows[i]->remedy = plan.runs[i].remedy;  // plans may name equal settings differently
     } else {
@@ -120,7 +135,7 @@ std::vector<SweepRow> run_sweep(const SweepPlan& plan, const SweepOptions& optio
         i = left[next++];
       }
       try {
-        SweepRow row = train_one(plan.runs[i], options);
+        SweepRow row = train_one(plan.runs[i], plan.score, options);
         const std::lock_guard lock(mutex);
         out << row_json(row) << '\n' << std::flush;
         if (!out) fail("run_sweep", fmt::format("room for a line in {}", store.string()), "writing failed");

@@ -85,13 +85,14 @@ void set_number(toml::table& table, std::string_view path, double value) {
 SweepPlan read_sweep(const std::filesystem::path& file) {
   const PlanReader plan(file);
   const toml::table& root = plan.root();
-  plan.only(root, {"recipes", "seeds", "steps", "axis", "remedy"});
+  plan.only(root, {"recipes", "seeds", "steps", "score", "axis", "remedy"});
   SweepPlan out;
   out.name = file.stem().string();
   const std::vector<std::string> recipes = plan.list<std::string>(root, "recipes", "names of recipes");
   for (const std::int64_t seed : plan.list<std::int64_t>(root, "seeds", "whole numbers"))
     out.seeds.push_back(std::uint64_t(seed));
   const std::int64_t steps = root["steps"].value_or(std::int64_t(0));
+  out.score = root["score"].value_or(false);
 
   const toml::table* axis = root["axis"].as_table();
   if (!axis) plan.complain(nullptr, "a table [axis]", "none");
@@ -140,6 +141,20 @@ SweepPlan read_sweep(const std::filesystem::path& file) {
         }
       }
     }
+  }
+  return out;
+}
+
+std::vector<SweepPlan> read_sweeps(const std::filesystem::path& file) {
+  const PlanReader plan(file);
+  if (!plan.root().contains("plans")) return {read_sweep(file)};
+  plan.only(plan.root(), {"plans"});
+  std::vector<SweepPlan> out;
+  for (const std::string& name : plan.list<std::string>(plan.root(), "plans", "names of plans")) {
+    out.push_back(read_sweep(file.parent_path() / name));
+    for (std::size_t i = 0; i + 1 < out.size(); ++i)
+      if (out[i].name == out.back().name)
+        plan.complain(plan.root().get("plans"), "plans of different names", fmt::format("two of the name {}", name));
   }
   return out;
 }

@@ -66,6 +66,68 @@ TEST(Sweep, TrainsEveryCombinationOnceAndReports) {
   EXPECT_EQ(nlohmann::json::parse(testing_program::content(folder / "out/report.json"))["summary"], report["summary"]);
 }
 
+TEST(Sweep, PlansOfAFileAreScoredAndReportedTogether) {
+  const TemporaryFolder folder;
+  write(folder / "small.toml", kRecipe);
+  std::string plan = kPlan;
+  plan.replace(plan.find("[1, 2]"), 6, "[1]");
+  write(folder / "plain.toml", plan);
+  write(folder / "scored.toml", "score = true\n" + plan);
+  write(folder / "both.toml", "plans = [\"plain.toml\", \"scored.toml\"]\n");
+  const testing_program::Outcome outcome =
+      testing_program::Program(folder.path(), {"sweep", "both.toml", "--out", "out"}).wait();
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("best score, at |"), std::string::npos);
+
+  const nlohmann::json report = nlohmann::json::parse(testing_program::content(folder / "out/report.json"));
+  ASSERT_EQ(report["sweeps"].size(), 2u);
+  const nlohmann::json &plain = report["sweeps"][0], &scored = report["sweeps"][1];
+  for (std::size_t i = 0; i < 4; ++i) {
+    const nlohmann::json& row = scored["rows"][i];
+    EXPECT_EQ(row["score_name"], "accuracy");
+    EXPECT_GE(row["score"].get<double>(), 0);
+    EXPECT_LE(row["score"].get<double>(), 1);
+    EXPECT_EQ(row["loss"], plain["rows"][i]["loss"]) << "scoring changes no bit";
+    EXPECT_FALSE(plain["rows"][i].contains("score"));
+  }
+  for (const nlohmann::json& of_remedy : scored["summary"]) {
+    double best = 0;
+    for (const nlohmann::json& row : scored["rows"])
+      if (row["remedy"] == of_remedy["remedy"]) best = std::max(best, row["score"].get<double>());
+    EXPECT_EQ(of_remedy["score"].get<double>(), best);
+  }
+  const std::string page = testing_program::content(folder / "out/index.html");
+  EXPECT_NE(page.find("<h2>plain</h2>"), std::string::npos);
+  EXPECT_NE(page.find("href=\"scored/index.html\""), std::string::npos);
+  EXPECT_TRUE(std::filesystem::exists(folder / "out/scored/score_small.svg"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "out/plain/score_small.svg"));
+
+  // A plan that asks for scores later gets them: the runs whose weights are gone are trained again.
+  write(folder / "plain.toml", "score = true\n" + plan);
+  ASSERT_EQ(testing_program::Program(folder.path(), {"sweep", "both.toml", "--out", "out"}).wait().code, 0);
+  const nlohmann::json later = nlohmann::json::parse(testing_program::content(folder / "out/report.json"));
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(later["sweeps"][0]["rows"][i]["score"], scored["rows"][i]["score"]);
+    EXPECT_EQ(later["sweeps"][0]["rows"][i]["loss"], scored["rows"][i]["loss"]);
+  }
+}
+
+TEST(Sweep, PresetsAreThePlansOfThatName) {
+  for (const char* preset : {"ci", "quick", "full"}) {
+    const auto plans = train::read_sweeps(std::string(ATTUNE_SOURCE_DIR "/recipes/sweeps/") + preset + ".toml");
+    for (const train::SweepPlan& plan : plans) EXPECT_GE(plan.runs.size(), 12u) << preset << ' ' << plan.name;
+    EXPECT_EQ(plans.size() > 1, std::string_view(preset) == "full");
+  }
+  EXPECT_EQ(train::read_sweep(ATTUNE_SOURCE_DIR "/recipes/sweeps/translation.toml").runs.size(), 10u);
+  const TemporaryFolder folder;
+  const auto code = [&](std::vector<std::string> arguments) {
+    return testing_program::Program(folder.path(), std::move(arguments)).wait().code;
+  };
+  EXPECT_EQ(code({"sweep"}), 2);
+  EXPECT_EQ(code({"sweep", "--preset", "huge"}), 2);
+  EXPECT_EQ(code({"sweep", "plan.toml", "--preset", "ci"}), 2);
+}
+
 TEST(Sweep, APlanSaysWhatIsWrongWithIt) {
   const TemporaryFolder folder;
   write(folder / "small.toml", kRecipe);
@@ -80,6 +142,9 @@ TEST(Sweep, APlanSaysWhatIsWrongWithIt) {
   EXPECT_NE(message("\"guard\"", "\"base\"").find("two of the name base"), std::string::npos);
   EXPECT_NE(message("guard.mode", "guard.mood").find("mode"), std::string::npos);
   EXPECT_NE(message("optimizer.learning_rate", "optimizer.learning_rat").find("learning_rate"), std::string::npos);
+  write(folder / "plans.toml", "plans = [\"plan.toml\", \"plan.toml\"]\n");
+  write(folder / "plan.toml", kPlan);
+  EXPECT_NE(message_of([&] { train::read_sweeps(folder / "plans.toml"); }).find("two of the name"), std::string::npos);
   EXPECT_NE(message("small.toml", "large.toml").find("large.toml"), std::string::npos);
 }
 
