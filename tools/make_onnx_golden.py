@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Writes the ONNX `Attention` cases of the installed `onnx` package (1.23 or later) into one safetensors file.
+"""Writes the ONNX cases of `Attention` or `LinearAttention` of the installed `onnx` package (1.23 or later) into one
+safetensors file.
 
-    python3 tools/make_onnx_golden.py tests/golden/onnx_attention.safetensors
+    python3 tools/make_onnx_golden.py attention tests/golden/onnx_attention.safetensors
+    python3 tools/make_onnx_golden.py linear_attention tests/golden/onnx_linear_attention.safetensors
 
-Each case is a handful of arrays named "<case>/<role>", where the role is one of query key value mask past_key past_value
-valid_keys (inputs) and out present_key present_value map (outputs); booleans become int32. The metadata maps each case
-to its attributes as JSON. Older releases of onnx contradict the errata of opset 23 and 24 and are refused.
+Each case is a handful of arrays named "<case>/<role>", with the roles of OPERATORS; booleans become int32. The metadata
+maps each case to its attributes as JSON. Older releases of onnx contradict the errata of opset 23 and 24 and are
+refused.
 """
 import json
 import os
@@ -15,8 +17,13 @@ import warnings
 
 import numpy as np
 
-INPUTS = ["query", "key", "value", "mask", "past_key", "past_value", "valid_keys"]
-OUTPUTS = ["out", "present_key", "present_value", "map"]
+# By operator: its name and opsets, and what its inputs and outputs are called here, in their order.
+OPERATORS = {
+    "attention": ("Attention, opsets 23 to 25", ["query", "key", "value", "mask", "past_key", "past_value", "valid_keys"],
+                  ["out", "present_key", "present_value", "map"]),
+    "linear_attention": ("LinearAttention, opset 27", ["query", "key", "value", "state", "decay", "beta"],
+                         ["out", "present_state"]),
+}
 
 
 def stored(array):
@@ -29,7 +36,9 @@ def stored(array):
     return {"float32": "F32", "float64": "F64", "float16": "F16", "int64": "I64", "int32": "I32"}[name], array
 
 
-def main(path):
+def main(operator, path):
+    title, inputs_here, outputs_here = OPERATORS[operator]
+    prefix = f"test_{operator}_"
     warnings.simplefilter("ignore")
     import onnx
     from onnx.backend.test.loader import load_model_tests
@@ -37,15 +46,16 @@ def main(path):
     version = tuple(int(x) for x in onnx.__version__.split(".")[:2])
     if version < (1, 23):
         sys.exit(f"make_onnx_golden: onnx 1.23 or later, found {onnx.__version__}")
-    tensors, metadata = [], {"source": f"onnx {onnx.__version__}, Attention, opsets 23 to 25"}
+    tensors, metadata = [], {"source": f"onnx {onnx.__version__}, {title}"}
     for case in load_model_tests(kind="node"):
-        if not case.name.startswith("test_attention_") or "expanded" in case.name:
+        if not case.name.startswith(prefix) or "expanded" in case.name:
             continue
-        name = case.name[len("test_attention_"):]
+        name = case.name[len(prefix):]
         node = case.model.graph.node[0]
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
         inputs, outputs = case.data_sets[0]
-        for roles, names, arrays in ((INPUTS, node.input, inputs), (OUTPUTS, node.output, outputs)):
+        for roles, names, arrays in ((inputs_here, node.input, inputs), (outputs_here, node.output, outputs)):
             given = iter(arrays)
             for role, used in zip(roles, names):
                 if used:
@@ -70,6 +80,6 @@ def main(path):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: make_onnx_golden.py FILE")
-    main(sys.argv[1])
+    if len(sys.argv) != 3 or sys.argv[1] not in OPERATORS:
+        sys.exit(f"usage: make_onnx_golden.py {'|'.join(OPERATORS)} FILE")
+    main(sys.argv[1], sys.argv[2])

@@ -3,6 +3,7 @@
 #include "attune/attention/attend.hpp"
 #include "attune/attention/bias/all.hpp"
 #include "attune/attention/kv_cache.hpp"
+#include "attune/attention/linear/linear_attend.hpp"
 #include "attune/attention/mask/all.hpp"
 #include "attune/attention/normalize/all.hpp"
 #include "attune/attention/pointwise.hpp"

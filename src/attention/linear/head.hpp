@@ -1,0 +1,57 @@
+// One key head of a call: its chunks in memory, its state from chunk to chunk. Shared by forward and backward.
+#pragma once
+#include <cmath>
+
+#include "attention/linear/piece.hpp"
+
+namespace attune::engine {
+
+/// A checked call for one scalar. `features` and the references in `call` point into this object and the caller's.
+template <class T>
+struct LinearPlan {
+  LinearCall<T> call;
+  Features<T> features;
+  LinearPlan(const LinearShape& shape, const LinearInputs& in, const LinearOptions& options);
+  LinearPlan(const LinearPlan&) = delete;
+  LinearPlan& operator=(const LinearPlan&) = delete;
+};
+
+/// Loads chunks and runs the recurrence over them.
+template <class T>
+class LinearHead {
+ public:
+  /// Takes its memory from the arena; counts alone if the arena has none.
+  LinearHead(const LinearPlan<T>& plan, Arena& arena, bool backward);
+  /// From here on of key head g of batch entry b.
+  void enter(int b, int g) { batch_ = b, head_ = g; }
+
+  /// The state before the first token, [F][W].
+  void begin(T* state) const;
+  /// Keys first .. first + n - 1 with values, gates and betas; no query reads.
+  void load_writes(int first, int n);
+  /// Queries of all heads of the group, features taken.
+  void load_reads(int first, int n);
+  Chunk<T>& chunk() { return chunk_; }
+  Piece<T>& piece() { return piece_; }
+
+  /// The loaded tokens: state moves on, out [heads][chunk][W] is what the heads read.
+  void walk(T* state, T* out);
+  /// out = what the loaded queries read of a state that stays.
+  void read(const T* state, T* out);
+  /// Whether rows [heads][chunk][width] of the loaded tokens are finite.
+  bool finite(const T* rows, int heads, int width) const;
+
+  const T* raw(bool query, int h, int first, int n);  // [n][D], as the caller gave it
+  int batch() const { return batch_; }
+  int head() const { return head_; }
+
+ private:
+  const LinearPlan<T>& plan_;
+  const LinearCall<T>& call_;
+  Chunk<T> chunk_;
+  T *raw_, *saved_;  // [chunk][D], [F][W]
+  Piece<T> piece_;
+  int batch_ = 0, head_ = 0;
+};
+
+}  // namespace attune::engine
