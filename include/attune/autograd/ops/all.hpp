@@ -4,6 +4,7 @@
 #include "attune/autograd/ops/dropout.hpp"
 #include "attune/autograd/ops/elementwise.hpp"
 #include "attune/autograd/ops/embedding.hpp"
+#include "attune/autograd/ops/linear_attend.hpp"
 #include "attune/autograd/ops/loss.hpp"
 #include "attune/autograd/ops/matmul.hpp"
 #include "attune/autograd/ops/norm.hpp"
