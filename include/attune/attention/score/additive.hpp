@@ -4,7 +4,7 @@
 #pragma once
 #include <string_view>
 
-#include "attune/attention/stage.hpp"
+#include "attune/attention/score/rows.hpp"
 
 namespace attune {
 
@@ -16,6 +16,52 @@ void additive_backward(const Features<float>&, const Tile<float>& dx, const DFea
                        const Parameter<float>& v, Call<float>&);
 void additive_backward(const Features<double>&, const Tile<double>& dx, const DFeatures<double>&,
                        const Parameter<double>& v, Call<double>&);
+
+/// logits = v^T tanh(query features + key features): what every score with one hidden layer ends in.
+template <class T>
+void tanh_logits(const Features<T>& f, Tile<T>& x, const T* v, Call<T>& call) {
+  if constexpr (kHasKernel<T>) {
+    additive_logits(f, x, v, call);
+  } else {
+    const int n = x.area.queries;
+    for (int j = 0; j < x.area.keys; ++j) {
+      T* s = x[j];
+      for (int i = 0; i < n; ++i) s[i] = T(0);
+      for (int h = 0; h < f.query.rows; ++h) {
+        const T* q = f.query[h];
+        const T k = f.key[j][h], weight = v[h];
+        for (int i = 0; i < n; ++i) s[i] += weight * tanh(q[i] + k);
+      }
+    }
+  }
+}
+// d tanh(u) = 1 - tanh(u)^2, and tanh is computed again: storing it would cost hidden_dim numbers a pair.
+template <class T>
+void tanh_backward(const Features<T>& f, const Tile<T>& dx, const DFeatures<T>& df, const Parameter<T>& v,
+                   Call<T>& call) {
+  if constexpr (kHasKernel<T>) {
+    additive_backward(f, dx, df, v, call);
+  } else {
+    const int n = dx.area.queries;
+    T du[kLanes] = {}, dweight[kLanes] = {};
+    for (int j = 0; j < dx.area.keys; ++j) {
+      const T* g = dx[j];
+      for (int h = 0; h < f.query.rows; ++h) {
+        const T* q = f.query[h];
+        T* dq = df.query[h];
+        const T k = f.key[j][h], weight = v.value[h];
+        for (int i = 0; i < n; ++i) {
+          const T t = tanh(q[i] + k);
+          dweight[i] = g[i] * t;
+          du[i] = weight * (g[i] - dweight[i] * t);
+          dq[i] += du[i];
+        }
+        df.key[j][h] += sum_lanes(du, n);
+        v.grad[h] += sum_lanes(dweight, n);
+      }
+    }
+  }
+}
 }  // namespace detail
 
 /// Parameters: query_weight [H, hidden_dim, query_dim], key_weight [Hkv, hidden_dim, key_dim], v [H, hidden_dim].
@@ -35,65 +81,20 @@ struct Additive {
   int width(Side, int) const { return hidden_dim; }
   template <class T>
   void map(Side side, Matrix<const T> rows, Matrix<T> out, const Area&, Call<T>& call) const {
-    // out^T = W rows^T would need a transposed row; W is read transposed into scratch instead: [dim][hidden].
-    const T* w = call.parameter[side == Side::key].value;
-    const int dim = rows.cols;
-    T* wt = call.scratch(std::size_t(dim) * hidden_dim);
-    for (int h = 0; h < hidden_dim; ++h) {
-      for (int d = 0; d < dim; ++d) wt[d * hidden_dim + h] = w[h * dim + d];
-    }
-    for (int r = 0; r < rows.rows; ++r) {
-      for (int h = 0; h < hidden_dim; ++h) out[r][h] = T(0);
-    }
-    add_product(rows.rows, hidden_dim, dim, rows.data, rows.stride, 1, wt, hidden_dim, out.data, out.stride);
+    detail::project(rows, call.parameter[side == Side::key].value, rows.cols, out, call);
   }
   template <class T>
   void map_backward(Side side, Matrix<const T> rows, Matrix<const T> dout, Matrix<T> drows, const Area&,
                     Call<T>& call) const {
-    const Parameter<T>& w = call.parameter[side == Side::key];
-    const int dim = rows.cols;
-    add_product(rows.rows, dim, hidden_dim, dout.data, dout.stride, 1, w.value, dim, drows.data, drows.stride);
-    add_product(hidden_dim, dim, rows.rows, dout.data, 1, dout.stride, rows.data, rows.stride, w.grad, dim);
+    detail::project_backward(rows, dout, call.parameter[side == Side::key], rows.cols, drows);
   }
   template <class T>
   void logits(const Features<T>& f, Tile<T>& x, Call<T>& call) const {
-    const T* v = call.parameter[2].value;
-    if constexpr (detail::kHasKernel<T>) return detail::additive_logits(f, x, v, call);
-    const int n = x.area.queries;
-    for (int j = 0; j < x.area.keys; ++j) {
-      T* s = x[j];
-      for (int i = 0; i < n; ++i) s[i] = T(0);
-      for (int h = 0; h < hidden_dim; ++h) {
-        const T* q = f.query[h];
-        const T k = f.key[j][h], weight = v[h];
-        for (int i = 0; i < n; ++i) s[i] += weight * tanh(q[i] + k);
-      }
-    }
+    detail::tanh_logits(f, x, call.parameter[2].value, call);
   }
-  // d tanh(u) = 1 - tanh(u)^2, and tanh is computed again: storing it would cost hidden_dim numbers a pair.
   template <class T>
   void backward(const Features<T>& f, const Tile<T>& dx, const DFeatures<T>& df, Call<T>& call) const {
-    if constexpr (detail::kHasKernel<T>) return detail::additive_backward(f, dx, df, call.parameter[2], call);
-    const T* v = call.parameter[2].value;
-    T* dv = call.parameter[2].grad;
-    const int n = dx.area.queries;
-    T du[kLanes] = {}, dweight[kLanes] = {};
-    for (int j = 0; j < dx.area.keys; ++j) {
-      const T* g = dx[j];
-      for (int h = 0; h < hidden_dim; ++h) {
-        const T* q = f.query[h];
-        T* dq = df.query[h];
-        const T k = f.key[j][h], weight = v[h];
-        for (int i = 0; i < n; ++i) {
-          const T t = tanh(q[i] + k);
-          dweight[i] = g[i] * t;
-          du[i] = weight * (g[i] - dweight[i] * t);
-          dq[i] += du[i];
-        }
-        df.key[j][h] += sum_lanes(du, n);
-        dv[h] += sum_lanes(dweight, n);
-      }
-    }
+    detail::tanh_backward(f, dx, df, call.parameter[2], call);
   }
 };
 
