@@ -84,7 +84,7 @@ void add_sweep(CLI::App& program) {
       command->add_option("PLAN", arguments->plan, "a TOML file, such as recipes/sweeps/characters.toml");
   CLI::Option* preset = command
                             ->add_option("--preset", arguments->preset,
-                                         "recipes/sweeps/<preset>.toml: seconds, two minutes, or the tables of "
+                                         "recipes/sweeps/<preset>.toml: seconds, a minute or two, or the tables of "
                                          "docs/learning_rate.md")
                             ->check(CLI::IsMember({"ci", "quick", "full"}));
   plan->excludes(preset);

@@ -2,8 +2,9 @@
 //
 // With ATTUNE_FULL=1 on recipes/tiny_novels.toml (attune fetch novels), with three seeds, two optimizers and without
 // the guard beside it: the table of docs/learning_rate.md. There the guarded run ends within 5 % of the loss of the
-// same run without the broken batch. Otherwise on a made-up task whose loss still falls steeply at the end, so that the
-// rate that a rollback halves is felt more: there it keeps 95 % of what the undisturbed run learns.
+// same run without the broken batch. Otherwise on a made-up task whose loss still falls steeply at the end: the rate
+// that a rollback halves is felt more there, and rounding alone moves the loss by a few percent. So it must keep 85 %
+// of what the undisturbed run learns.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -100,7 +101,7 @@ TEST(Chaos, AGuardedRunIsNotLost) {
        {Broken{.from = 150, .count = 1, .gradient = 1e3}, Broken{.from = 150, .count = 1, .not_finite = true}}) {
     const End end = train(guarded, out.path(), "unused", broken);
     EXPECT_EQ(end.rollbacks, 1);
-    EXPECT_LE(end.loss, undisturbed + 0.05 * (untrained - undisturbed)) << undisturbed << " undisturbed";
+    EXPECT_LE(end.loss, undisturbed + 0.15 * (untrained - undisturbed)) << undisturbed << " undisturbed";
   }
   // The gradient is a thousandfold indeed: without guard and clipping, a momentum that has no denominator is lost.
   config.optimizer.kind = "sgd";
