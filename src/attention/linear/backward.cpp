@@ -28,6 +28,7 @@ class BackwardHead {
     dout_ = arena.take<T>(call_.group * c * columns);
     given_ = arena.take<T>(c * call_.shape.value_dim);
     draw_ = arena.take<T>(c * call_.shape.head_dim);
+    dots_ = arena.take<T>(c);
     gradients_.query = arena.take<T>(call_.group * c * rows);
     gradients_.key = arena.take<T>(c * rows);
     gradients_.value = arena.take<T>(c * columns);
@@ -50,7 +51,7 @@ class BackwardHead {
   const LinearUpstream& up_;
   const LinearGradients& to_;
   T *states_, *dstate_, *saved_, *turned_;  // [chunks + 1][F][W]; [F][W]; the same; [W][F]
-  T *dout_, *given_, *draw_;                // [group][chunk][W]; [chunk][Dv]; [chunk][D]
+  T *dout_, *given_, *draw_, *dots_;        // [group][chunk][W]; [chunk][Dv]; [chunk][D]; [chunk]
   ChunkGradients<T> gradients_;
   std::vector<T> starts_;  // states before the pieces of a chunk after the first
 };
@@ -75,17 +76,15 @@ void BackwardHead<T>::load_dout(const LinearHead<T>& head, int heads, int first,
     load_rows(up_.out, head.batch(), h, first, n, width, given_, width);
     const T* normalizer = static_cast<const T*>(up_.normalizer.data) +
                           (std::int64_t(head.batch()) * call_.shape.num_heads + h) * call_.shape.num_queries + first;
+    kernels::dot_rows(rows, columns, given_, width, n, width, dots_);
     for (int t = 0; t < n; ++t) {
-      T *row = rows + std::ptrdiff_t(t) * columns, dot = 0;
+      T* row = rows + std::ptrdiff_t(t) * columns;
       if (normalizer[t] == 0) {
         std::fill(row, row + columns, T(0));
         continue;
       }
-      for (int w = 0; w < width; ++w) {
-        row[w] /= normalizer[t];
-        dot += row[w] * given_[t * width + w];
-      }
-      row[width] = -dot;
+      for (int w = 0; w < width; ++w) row[w] /= normalizer[t];
+      row[width] = -dots_[t] / normalizer[t];
     }
   }
 }

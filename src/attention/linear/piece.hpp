@@ -90,7 +90,8 @@ class Piece {
   T *own_, *error_, *update_;          // -k^ . k~ [chunk][chunk] below the diagonal; u / beta and u [chunk][W]
   T *begin_, *begin_turned_;           // R_0 [F][W] and [W][F]
   T *dstate_turned_, *update_turned_;  // [W][F], [W][chunk]
-  T *dpairs_, *dupdate_, *dback_, *dgate_, *dots_;  // [chunk][chunk], [chunk][W], [chunk][F], [chunk][gates], [2][F]
+  T *dpairs_, *dupdate_, *dback_, *dgate_,
+      *dots_;  // [chunk][chunk], [chunk][W], [chunk][F], [chunk][gates], [2][F] and [chunk]
 };
 
 }  // namespace attune::engine
