@@ -337,8 +337,8 @@ TEST(LinearStructure, RefusesBadCalls) {
   o.causal = false;
   EXPECT_EQ(message(good, o), "linear_shape: causal = true for every rule but linear, got gated_delta");
   o = c.options;
-  o.chunk = 0;
-  EXPECT_EQ(message(good, o), "linear_shape: a chunk of 1 to 256 tokens, got 0");
+  o.chunk = 257;
+  EXPECT_EQ(message(good, o), "linear_shape: a chunk of 0 to 256 tokens, got 257");
   o = c.options;
   o.valid_keys = {3, 38};
   EXPECT_EQ(message(good, o), "linear_shape: valid_keys of 0 to 37, got 38");

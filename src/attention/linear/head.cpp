@@ -28,7 +28,10 @@ LinearPlan<T>::LinearPlan(const LinearShape& shape, const LinearInputs& in, cons
   call.gates = !takes_decay(options.rule) ? 0 : in.decay.shape.rank() == 4 ? shape.feature_dim : 1;
   call.delta = takes_beta(options.rule);
   call.scale = options.normalize ? T(1) : T(options.scale == 0 ? 1 / std::sqrt(double(shape.head_dim)) : options.scale);
-  call.chunk = std::max(1, std::min(options.chunk, std::max(shape.num_queries, shape.num_keys)));
+  // Longer chunks multiply more within themselves, shorter ones move the state in and out more often.
+  const int fitting = shape.feature_dim <= 64 ? 32 : 64;
+  const int longest = std::max({1, shape.num_queries, shape.num_keys});
+  call.chunk = std::min(options.chunk == 0 ? fitting : options.chunk, longest);
 }
 
 template <class T>

@@ -56,8 +56,8 @@ void check_linear_options(const char* f, const LinearOptions& o) {
     fail(f, "normalize with the rules linear and gated", "got " + std::string(name_of(o.rule)));
   }
   if (!std::isfinite(o.scale)) fail(f, "a finite scale", fmt::format("got {}", o.scale));
-  if (o.chunk < 1 || o.chunk > kLongestChunk)
-    fail(f, fmt::format("a chunk of 1 to {} tokens", kLongestChunk), fmt::format("got {}", o.chunk));
+  if (o.chunk < 0 || o.chunk > kLongestChunk)
+    fail(f, fmt::format("a chunk of 0 to {} tokens", kLongestChunk), fmt::format("got {}", o.chunk));
   if (const auto* relu = std::get_if<features::Relu>(&o.features)) {
     if (!(relu->epsilon >= 0) || !std::isfinite(relu->epsilon))
       fail(f, "an epsilon of at least 0", fmt::format("got {}", relu->epsilon));

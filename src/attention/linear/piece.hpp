@@ -11,6 +11,14 @@
 // one for gates that forget at once, and that one is exact for any gate. What would be a second level of blocks in
 // other programs is the same code on shorter pieces here.
 //
+// Ladder, share of the multiply-add peak that the recurrence's own operations reach (8 heads, 4096 tokens, width 64,
+// AVX-512): linear forward, gated delta forward, gated delta backward
+//    18 %   11 %    3 %   token by token, the state in the first-level cache
+//    35 %   29 %   22 %   chunks of 8
+//    41 %   36 %   29 %   chunks of 32: products long enough, and half as much again within a chunk
+//    39 %   34 %   25 %   chunks of 64
+//    25 %   27 %   19 %   chunks of 256
+//
 // "Gated linear attention transformers", arXiv:2312.06635; "Parallelizing linear transformers with the delta rule over
 // sequence length", arXiv:2406.06484.
 #pragma once

@@ -44,7 +44,8 @@ struct LinearOptions {
   bool causal = true;
   /// Tokens of each batch entry that change the state, [B]; empty: all. Later ones are not read; queries are answered.
   std::vector<int> valid_keys;
-  int chunk = 64;  // tokens that are worked on at a time, 1 .. 256: changes rounding, not the result
+  int chunk =
+      0;  // tokens that are worked on at a time, 1 .. 256: changes rounding, not the result. 0: 32, wide features 64
 };
 
 /// Extents of a call.
@@ -92,7 +93,7 @@ LinearShape linear_shape(const LinearInputs&, const LinearOptions& = {});
 ///
 /// Shapes  see LinearInputs and LinearOutputs.
 /// Edge    NaN and infinity of a token reach no earlier row. A gate may close entirely (-infinity).
-/// Cost    4 B H T F Dv operations and as many again within chunks of 64 at width 64; memory O(F Dv + chunk (D + F +
+/// Cost    4 B H T F Dv operations and half as many again within chunks at width 64; memory O(F Dv + chunk (D + F +
 ///         Dv)) per thread.
 /// Throws  Error if shapes, dtypes, strides or options disagree.
 /// Source  Chunks: "Parallelizing linear transformers with the delta rule over sequence length", arXiv:2406.06484.
