@@ -25,13 +25,13 @@ struct Problem {
 /// The arrays of one call, forward and backward.
 struct LinearCall {
   std::vector<std::vector<float>> memory;
-  LinearOptions options;
-  LinearInputs inputs;
-  LinearOutputs outputs;
-  LinearUpstream upstream;
-  LinearGradients gradients;
+  LinearAttendOptions options;
+  LinearAttendInputs inputs;
+  LinearAttendOutputs outputs;
+  LinearAttendUpstream upstream;
+  LinearAttendGradients gradients;
 
-  LinearCall(const Problem& p, LinearOptions chosen, int decay_dim, double gate, bool backward)
+  LinearCall(const Problem& p, LinearAttendOptions chosen, int decay_dim, double gate, bool backward)
       : options(std::move(chosen)) {
     const int b = p.batch, t = p.tokens, extra = options.normalize ? 1 : 0;
     const Shape query{b, p.heads, t, p.width}, key{b, p.kv_heads, t, p.width}, numbers{b, p.kv_heads, t},
@@ -68,7 +68,7 @@ struct LinearCall {
 
 struct Variant {
   std::string name;
-  LinearOptions options;
+  LinearAttendOptions options;
   int decay_dim = 0;
   double gate = 0.05;  // mean of -decay
 };

@@ -13,7 +13,7 @@ namespace attune::linear_cases {
 
 struct Case {
   std::string name;
-  LinearOptions options;
+  LinearAttendOptions options;
   int decay_dim = 0;  // 0: no decay; 1: per head; else per key dimension
   bool beta_shared = false, state = false;
   double gate = 0.1;  // size of -decay
@@ -22,8 +22,8 @@ struct Case {
 };
 
 /// The extents of a case, by its own arithmetic.
-inline LinearShape shape_of(const Case& c) {
-  LinearShape s;
+inline LinearAttendShape shape_of(const Case& c) {
+  LinearAttendShape s;
   s.batch_size = c.batch, s.num_heads = c.heads, s.num_kv_heads = c.kv_heads;
   s.num_queries = c.queries, s.num_keys = c.keys, s.head_dim = c.head_dim, s.value_dim = c.value_dim;
   const auto* favor = std::get_if<features::Favor>(&c.options.features);
@@ -34,7 +34,7 @@ inline LinearShape shape_of(const Case& c) {
 
 /// Random inputs: normal queries, keys and values, gates below 0, betas in (0, 1), a state where the case has one.
 inline LinearArrays<double> arrays_of(const Case& c, std::uint64_t seed = 1) {
-  const LinearShape s = shape_of(c);
+  const LinearAttendShape s = shape_of(c);
   Generator generator(seed);
   const auto fill = [&](std::int64_t n, auto draw) {
     std::vector<double> v;
@@ -81,7 +81,7 @@ template <class Pointer, class Arrays>
 struct CaseViews {
   BasicView<Pointer> query, key, value, decay, beta, state;
   CaseViews(const Case& c, Arrays& a) {
-    const LinearShape s = shape_of(c);
+    const LinearAttendShape s = shape_of(c);
     query = BasicView<Pointer>(a.query.data(), {c.batch, c.heads, c.queries, c.head_dim});
     key = BasicView<Pointer>(a.key.data(), {c.batch, c.kv_heads, c.keys, c.head_dim});
     value = BasicView<Pointer>(a.value.data(), {c.batch, c.kv_heads, c.keys, c.value_dim});
@@ -94,7 +94,7 @@ struct CaseViews {
   }
 };
 template <class T>
-LinearInputs inputs_of(const Case& c, const LinearArrays<T>& a) {
+LinearAttendInputs inputs_of(const Case& c, const LinearArrays<T>& a) {
   const CaseViews<const void, const LinearArrays<T>> v(c, a);
   return {v.query, v.key, v.value, v.decay, v.beta, v.state};
 }
@@ -107,12 +107,12 @@ struct Ran {
 /// The shipped forward pass.
 template <class T>
 Ran<T> run_forward(const Case& c, const LinearArrays<T>& a) {
-  const LinearShape s = shape_of(c);
+  const LinearAttendShape s = shape_of(c);
   Ran<T> r;
   r.results.out.resize(std::size_t(c.batch) * c.heads * c.queries * c.value_dim);
   r.results.state.resize(std::size_t(c.batch) * c.kv_heads * s.feature_dim * s.state_dim);
-  LinearOutputs out{.out = View(r.results.out.data(), {c.batch, c.heads, c.queries, c.value_dim}),
-                    .state = View(r.results.state.data(), {c.batch, c.kv_heads, s.feature_dim, s.state_dim})};
+  LinearAttendOutputs out{.out = View(r.results.out.data(), {c.batch, c.heads, c.queries, c.value_dim}),
+                          .state = View(r.results.state.data(), {c.batch, c.kv_heads, s.feature_dim, s.state_dim})};
   if (c.options.normalize) {
     r.normalizer.resize(std::size_t(c.batch) * c.heads * c.queries);
     out.normalizer = View(r.normalizer.data(), {c.batch, c.heads, c.queries});
@@ -123,15 +123,15 @@ Ran<T> run_forward(const Case& c, const LinearArrays<T>& a) {
 /// Its gradients given those of out and state, in arrays of zeros (a state's too where the case has none).
 template <class T>
 LinearArrays<T> run_backward(const Case& c, const LinearArrays<T>& a, const LinearResults<T>& up) {
-  const LinearShape s = shape_of(c);
+  const LinearAttendShape s = shape_of(c);
   const Ran<T> f = run_forward(c, a);
   LinearArrays<T> g = a;
   g.state.resize(up.state.size());
   each_array(g, [](auto& v) { std::fill(v.begin(), v.end(), T(0)); });
   const CaseViews<void, LinearArrays<T>> to(c, g);
   const Shape rows{c.batch, c.heads, c.queries, c.value_dim};
-  LinearUpstream u{.dout = ConstView(up.out.data(), rows),
-                   .dstate = ConstView(up.state.data(), {c.batch, c.kv_heads, s.feature_dim, s.state_dim})};
+  LinearAttendUpstream u{.dout = ConstView(up.out.data(), rows),
+                         .dstate = ConstView(up.state.data(), {c.batch, c.kv_heads, s.feature_dim, s.state_dim})};
   if (c.options.normalize) {
     u.out = ConstView(f.results.out.data(), rows);
     u.normalizer = ConstView(f.normalizer.data(), {c.batch, c.heads, c.queries});
@@ -156,7 +156,7 @@ double error_of(const std::vector<A>& x, const std::vector<B>& reference) {
 /// Every rule and feature map with what can be varied about it.
 inline std::vector<Case> cases() {
   using features::EluPlusOne, features::Favor, features::Relu;
-  const auto rule = [](UpdateRule r, int chunk) { return LinearOptions{.rule = r, .chunk = chunk}; };
+  const auto rule = [](UpdateRule r, int chunk) { return LinearAttendOptions{.rule = r, .chunk = chunk}; };
   std::vector<Case> all;
   all.push_back({.name = "linear", .options = rule(UpdateRule::linear, 8)});
   all.push_back(

@@ -56,7 +56,7 @@ TEST(LinearStructure, StepsWithAStateAreTheWhole) {
     SCOPED_TRACE(c.name);
     const LinearArrays<double> a = arrays_of(c);
     const LinearResults<double> whole = run_forward(c, a).results;
-    const LinearShape s = shape_of(c);
+    const LinearAttendShape s = shape_of(c);
     const int outer = c.batch * c.kv_heads, tokens = c.keys;
     std::vector<double> state = a.state;  // one memory, before and after
     if (state.empty()) state.resize(whole.state.size());
@@ -69,7 +69,7 @@ TEST(LinearStructure, StepsWithAStateAreTheWhole) {
       if (!a.beta.empty()) now.beta = token_of(a.beta, c.beta_shared ? c.batch : outer, tokens, t, 1);
       Case step = c;
       step.queries = step.keys = 1;
-      LinearInputs in = inputs_of(step, now);
+      LinearAttendInputs in = inputs_of(step, now);
       const Shape shape{c.batch, c.kv_heads, s.feature_dim, s.state_dim};
       in.state = ConstView(state.data(), shape);
       std::vector<double> out(std::size_t(c.batch) * c.heads * c.value_dim);
@@ -197,8 +197,9 @@ TEST(LinearStructure, TakesAnyStridesAndAddsToGradients) {
   const auto view = [](const std::vector<double>& v, const Shape& s) {
     return ConstView(v.data(), s).transposed(1, 2);
   };
-  const LinearInputs in{view(query, {b, t, h, 5}), view(key, {b, t, g, 5}), view(value, {b, t, g, 3}),
-                        view(decay, {b, t, g, 5}), view(beta, {b, t, g}),   ConstView(a.state.data(), {b, g, 5, 3})};
+  const LinearAttendInputs in{view(query, {b, t, h, 5}), view(key, {b, t, g, 5}),
+                              view(value, {b, t, g, 3}), view(decay, {b, t, g, 5}),
+                              view(beta, {b, t, g}),     ConstView(a.state.data(), {b, g, 5, 3})};
   std::vector<double> out(want.out.size()), dquery(query.size(), 1.0), dbeta(beta.size(), 1.0);
   linear_attend_forward(in, {.out = View(out.data(), {b, t, h, 3}).transposed(1, 2)}, c.options);
   EXPECT_EQ(out, turned(want.out, b, h, t, 3));
@@ -225,7 +226,7 @@ TEST(LinearStructure, HalfTypesComputeInFloat32) {
       return ConstView(halves.back().data(), dtype, s);
     };
     const Shape rows{c.batch, c.heads, c.queries, 3};
-    LinearInputs in = inputs_of(c, a);
+    LinearAttendInputs in = inputs_of(c, a);
     in.query = half(a.query, in.query.shape), in.key = half(a.key, in.key.shape);
     in.value = half(a.value, in.value.shape), in.decay = half(a.decay, in.decay.shape);
     in.beta = half(a.beta, in.beta.shape);
@@ -270,7 +271,7 @@ double distance_to_softmax(int num_features, bool orthogonal, std::uint64_t seed
   const LinearArrays<double> a = arrays_of(c, 4);
   const LinearResults<double> got = run_forward(c, a).results;
   std::vector<double> want(got.out.size());
-  const LinearInputs in = inputs_of(c, a);
+  const LinearAttendInputs in = inputs_of(c, a);
   attend_forward({in.query, in.key, in.value, {}}, {.out = View(want.data(), {c.batch, c.heads, c.queries, 8})});
   double off = 0, size = 0;
   for (std::size_t i = 0; i < want.size(); ++i) {
@@ -312,12 +313,12 @@ TEST(LinearStructure, LargeQueriesOfRandomFeaturesKeepTheirWeights) {
 TEST(LinearStructure, RefusesBadCalls) {
   const Case c = gated_delta();
   const LinearArrays<double> a = arrays_of(c);
-  const LinearInputs good = inputs_of(c, a);
-  const auto message = [&](LinearInputs in, LinearOptions o) {
+  const LinearAttendInputs good = inputs_of(c, a);
+  const auto message = [&](LinearAttendInputs in, LinearAttendOptions o) {
     return testing::message_of([&] { linear_shape(in, o); });
   };
   EXPECT_EQ(message(good, c.options), "no error");
-  LinearInputs in = good;
+  LinearAttendInputs in = good;
   in.key.shape = {2, 3, 37, 5};
   EXPECT_EQ(message(in, c.options), "linear_shape: query heads that are a multiple of key heads, got 4 and 3");
   in = good;
@@ -330,7 +331,7 @@ TEST(LinearStructure, RefusesBadCalls) {
   in.state.shape = {2, 2, 5, 4};
   EXPECT_EQ(message(in, c.options), "linear_shape: state [2, 2, 5, 3], got [2, 2, 5, 4]");
   EXPECT_EQ(message(good, {.rule = UpdateRule::delta}), "linear_shape: no decay for the rule delta, got [2, 2, 37, 5]");
-  LinearOptions o = c.options;
+  LinearAttendOptions o = c.options;
   o.normalize = true;
   EXPECT_EQ(message(good, o), "linear_shape: normalize with the rules linear and gated, got gated_delta");
   o = c.options;

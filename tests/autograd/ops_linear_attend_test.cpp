@@ -58,7 +58,7 @@ TEST(LinearAttendOp, HasRightGradients) {
 TEST(LinearAttendOp, LayoutsAgree) {
   const Tensor q = normal({2, 6, 4, 3}, 1), k = normal({2, 6, 2, 3}, 2), v = normal({2, 6, 2, 2}, 3),
                g = gates({2, 6, 2, 3}, 4), beta = betas({2, 6, 2}, 5);  // [B, T, H, D]
-  const LinearOptions o{.rule = UpdateRule::gated_delta};
+  const LinearAttendOptions o{.rule = UpdateRule::gated_delta};
   Inputs first = {q.clone(), k.clone(), v.clone(), g.clone(), beta.clone()}, second;
   for (Tensor& t : first) second.push_back(t.requires_grad().clone().requires_grad());
   const LinearAttended a = linear_attend(first[0], first[1], first[2], o,
@@ -75,7 +75,7 @@ TEST(LinearAttendOp, LayoutsAgree) {
 
 TEST(LinearAttendOp, ATextInPartsIsTheWhole) {
   const Tensor q = normal({1, 2, 20, 4}, 1), k = normal({1, 2, 20, 4}, 2), v = normal({1, 2, 20, 3}, 3);
-  const LinearOptions o{.features = features::EluPlusOne{}, .normalize = true, .chunk = 8};
+  const LinearAttendOptions o{.features = features::EluPlusOne{}, .normalize = true, .chunk = 8};
   Tensor whole = k.clone().requires_grad(), parts = k.clone().requires_grad();
   const LinearAttended a = linear_attend(q, whole, v, o);
   const auto part = [](const Tensor& x, std::int64_t from, std::int64_t n) { return slice(x, 2, from, from + n); };

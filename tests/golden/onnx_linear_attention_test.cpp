@@ -59,10 +59,10 @@ TEST(Onnx, EveryLinearAttentionCase) {
     const auto read = [&, &name = name](const char* role) { return read_array(file, name + "/" + role); };
     const LinearArray query = read("query"), key = read("key"), value = read("value"), state = read("state"),
                       decay = read("decay"), beta = read("beta"), out = read("out"), present = read("present_state");
-    LinearOptions options;
+    LinearAttendOptions options;
     options.rule = update_rule_from_name(attributes.value("update_rule", std::string("gated_delta")));
     options.scale = attributes.value("scale", 0.0);
-    LinearInputs in{query.heads(heads), key.heads(kv_heads), value.heads(kv_heads), {}, {}, {}};
+    LinearAttendInputs in{query.heads(heads), key.heads(kv_heads), value.heads(kv_heads), {}, {}, {}};
     if (!decay.bytes.empty()) in.decay = decay.shape[2] == kv_heads ? decay.tokens() : decay.heads(kv_heads);
     if (!beta.bytes.empty()) in.beta = beta.tokens();
     if (!state.numbers.empty()) in.state = ConstView(state.numbers.data(), state.shape);

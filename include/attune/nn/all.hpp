@@ -7,6 +7,7 @@
 #include "attune/nn/feed_forward.hpp"
 #include "attune/nn/init.hpp"
 #include "attune/nn/linear.hpp"
+#include "attune/nn/linear_attention.hpp"
 #include "attune/nn/module.hpp"
 #include "attune/nn/mup.hpp"
 #include "attune/nn/multi_head_attention.hpp"

@@ -17,7 +17,7 @@ namespace {
 template <class T>
 class BackwardHead {
  public:
-  BackwardHead(const LinearPlan<T>& plan, const LinearUpstream& up, const LinearGradients& to, Arena& arena)
+  BackwardHead(const LinearPlan<T>& plan, const LinearAttendUpstream& up, const LinearAttendGradients& to, Arena& arena)
       : call_(plan.call), up_(up), to_(to) {
     const std::int64_t c = call_.chunk, rows = call_.rows(), columns = call_.columns(), size = call_.state_size();
     const std::int64_t chunks = call_.options->causal ? (call_.shape.num_keys + c - 1) / c : 0;
@@ -48,8 +48,8 @@ class BackwardHead {
   void add_rest(LinearHead<T>& head, int first, int n, T* dbeta);
 
   const LinearCall<T>& call_;
-  const LinearUpstream& up_;
-  const LinearGradients& to_;
+  const LinearAttendUpstream& up_;
+  const LinearAttendGradients& to_;
   T *states_, *dstate_, *saved_, *turned_;  // [chunks + 1][F][W]; [F][W]; the same; [W][F]
   T *dout_, *given_, *draw_, *dots_;        // [group][chunk][W]; [chunk][Dv]; [chunk][D]; [chunk]
   ChunkGradients<T> gradients_;
@@ -191,7 +191,7 @@ void BackwardHead<T>::add_rest(LinearHead<T>& head, int first, int n, T* dbeta) 
 
 template <class T>
 void BackwardHead<T>::run(LinearHead<T>& head, T* dbeta) {
-  const LinearShape& s = call_.shape;
+  const LinearAttendShape& s = call_.shape;
   const std::int64_t size = call_.state_size();
   const std::int64_t at = (std::int64_t(head.batch()) * s.num_kv_heads + head.head()) * size;
   const int keys = call_.keys(head.batch());
@@ -236,8 +236,8 @@ void BackwardHead<T>::run(LinearHead<T>& head, T* dbeta) {
 }  // namespace
 
 template <class T>
-void linear_backward(const LinearShape& s, const LinearInputs& in, const LinearUpstream& up, const LinearGradients& to,
-                     const LinearOptions& options) {
+void linear_backward(const LinearAttendShape& s, const LinearAttendInputs& in, const LinearAttendUpstream& up,
+                     const LinearAttendGradients& to, const LinearAttendOptions& options) {
   const LinearPlan<T> plan(s, in, options);
   Arena count;
   { const BackwardHead<T> backward(plan, up, to, count); }
@@ -262,9 +262,9 @@ void linear_backward(const LinearShape& s, const LinearInputs& in, const LinearU
   }
 }
 
-template void linear_backward<float>(const LinearShape&, const LinearInputs&, const LinearUpstream&,
-                                     const LinearGradients&, const LinearOptions&);
-template void linear_backward<double>(const LinearShape&, const LinearInputs&, const LinearUpstream&,
-                                      const LinearGradients&, const LinearOptions&);
+template void linear_backward<float>(const LinearAttendShape&, const LinearAttendInputs&, const LinearAttendUpstream&,
+                                     const LinearAttendGradients&, const LinearAttendOptions&);
+template void linear_backward<double>(const LinearAttendShape&, const LinearAttendInputs&, const LinearAttendUpstream&,
+                                      const LinearAttendGradients&, const LinearAttendOptions&);
 
 }  // namespace attune::engine

@@ -12,7 +12,7 @@ namespace {
 
 /// Scales or divides what the loaded queries read, and puts it where the caller wants it.
 template <class T>
-void store_read(const LinearCall<T>& call, const Chunk<T>& chunk, T* read, const LinearOutputs& out, int b, int g,
+void store_read(const LinearCall<T>& call, const Chunk<T>& chunk, T* read, const LinearAttendOutputs& out, int b, int g,
                 int first) {
   const int columns = call.columns(), width = call.shape.value_dim;
   for (int j = 0; j < call.group; ++j) {
@@ -49,8 +49,8 @@ struct ForwardMemory {
 }  // namespace
 
 template <class T>
-void linear_forward(const LinearShape& s, const LinearInputs& in, const LinearOutputs& out,
-                    const LinearOptions& options) {
+void linear_forward(const LinearAttendShape& s, const LinearAttendInputs& in, const LinearAttendOutputs& out,
+                    const LinearAttendOptions& options) {
   const LinearPlan<T> plan(s, in, options);
   const LinearCall<T>& call = plan.call;
   const bool reads = out.out || out.normalizer;
@@ -82,9 +82,9 @@ void linear_forward(const LinearShape& s, const LinearInputs& in, const LinearOu
   });
 }
 
-template void linear_forward<float>(const LinearShape&, const LinearInputs&, const LinearOutputs&,
-                                    const LinearOptions&);
-template void linear_forward<double>(const LinearShape&, const LinearInputs&, const LinearOutputs&,
-                                     const LinearOptions&);
+template void linear_forward<float>(const LinearAttendShape&, const LinearAttendInputs&, const LinearAttendOutputs&,
+                                    const LinearAttendOptions&);
+template void linear_forward<double>(const LinearAttendShape&, const LinearAttendInputs&, const LinearAttendOutputs&,
+                                     const LinearAttendOptions&);
 
 }  // namespace attune::engine

@@ -18,7 +18,8 @@ void load_numbers(const ConstView& v, int b, int h, int first, int n, T* to) {
 }  // namespace
 
 template <class T>
-LinearPlan<T>::LinearPlan(const LinearShape& shape, const LinearInputs& in, const LinearOptions& options)
+LinearPlan<T>::LinearPlan(const LinearAttendShape& shape, const LinearAttendInputs& in,
+                          const LinearAttendOptions& options)
     : features(options.features, shape.head_dim) {
   call.shape = shape;
   call.options = &options;
@@ -68,7 +69,7 @@ const T* LinearHead<T>::raw(bool query, int h, int first, int n) {
 
 template <class T>
 void LinearHead<T>::load_writes(int first, int n) {
-  const LinearInputs& in = *call_.in;
+  const LinearAttendInputs& in = *call_.in;
   const int width = call_.shape.head_dim, columns = call_.columns();
   chunk_.tokens = n;
   chunk_.heads = 0;

@@ -11,7 +11,7 @@ template <class T>
 struct LinearPlan {
   LinearCall<T> call;
   Features<T> features;
-  LinearPlan(const LinearShape& shape, const LinearInputs& in, const LinearOptions& options);
+  LinearPlan(const LinearAttendShape& shape, const LinearAttendInputs& in, const LinearAttendOptions& options);
   LinearPlan(const LinearPlan&) = delete;
   LinearPlan& operator=(const LinearPlan&) = delete;
 };

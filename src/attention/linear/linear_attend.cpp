@@ -43,11 +43,11 @@ void check_dense(const char* function, const char* name, const ConstView& v, con
   }
 }
 
-Shape state_shape(const LinearShape& s) { return {s.batch_size, s.num_kv_heads, s.feature_dim, s.state_dim}; }
-Shape out_shape(const LinearShape& s) { return {s.batch_size, s.num_heads, s.num_queries, s.value_dim}; }
-Shape normalizer_shape(const LinearShape& s) { return {s.batch_size, s.num_heads, s.num_queries}; }
+Shape state_shape(const LinearAttendShape& s) { return {s.batch_size, s.num_kv_heads, s.feature_dim, s.state_dim}; }
+Shape out_shape(const LinearAttendShape& s) { return {s.batch_size, s.num_heads, s.num_queries, s.value_dim}; }
+Shape normalizer_shape(const LinearAttendShape& s) { return {s.batch_size, s.num_heads, s.num_queries}; }
 
-void check_linear_options(const char* f, const LinearOptions& o) {
+void check_linear_options(const char* f, const LinearAttendOptions& o) {
   if (std::size_t(o.rule) >= std::size(kRules)) fail(f, "a rule of UpdateRule", fmt::format("got {}", int(o.rule)));
   if (!o.causal && o.rule != UpdateRule::linear) {
     fail(f, "causal = true for every rule but linear", "got " + std::string(name_of(o.rule)));
@@ -67,7 +67,7 @@ void check_linear_options(const char* f, const LinearOptions& o) {
   }
 }
 
-LinearShape checked_shape(const char* f, const LinearInputs& in, const LinearOptions& o) {
+LinearAttendShape checked_shape(const char* f, const LinearAttendInputs& in, const LinearAttendOptions& o) {
   check_linear_options(f, o);
   const Shape &q = in.query.shape, &k = in.key.shape, &v = in.value.shape;
   if (q.rank() != 4 || k.rank() != 4 || v.rank() != 4) {
@@ -78,7 +78,7 @@ LinearShape checked_shape(const char* f, const LinearInputs& in, const LinearOpt
       if (extent > std::numeric_limits<int>::max()) fail(f, "extents below 2^31", "got " + shape->text());
     }
   }
-  LinearShape s;
+  LinearAttendShape s;
   s.batch_size = int(q[0]), s.num_heads = int(q[1]), s.num_queries = int(q[2]), s.head_dim = int(q[3]);
   s.num_kv_heads = int(k[1]), s.num_keys = int(k[2]), s.value_dim = int(v[3]);
   if (s.head_dim < 1 || s.value_dim < 1) fail(f, "widths of at least 1", "got " + q.text() + " and " + v.text());
@@ -134,13 +134,14 @@ UpdateRule update_rule_from_name(std::string_view name) {
   fail("update_rule_from_name", "linear, gated, delta or gated_delta", "got " + std::string(name));
 }
 
-LinearShape linear_shape(const LinearInputs& in, const LinearOptions& options) {
+LinearAttendShape linear_shape(const LinearAttendInputs& in, const LinearAttendOptions& options) {
   return checked_shape("linear_shape", in, options);
 }
 
-void linear_attend_forward(const LinearInputs& in, const LinearOutputs& out, const LinearOptions& options) {
+void linear_attend_forward(const LinearAttendInputs& in, const LinearAttendOutputs& out,
+                           const LinearAttendOptions& options) {
   constexpr const char* kFunction = "linear_attend_forward";
-  const LinearShape s = checked_shape(kFunction, in, options);
+  const LinearAttendShape s = checked_shape(kFunction, in, options);
   const DType dtype = in.query.dtype, wide = wide_of(dtype);
   if (out.out) check_array(kFunction, "out", out.out, out_shape(s), dtype);
   if (out.state) check_dense(kFunction, "state", out.state, state_shape(s), wide);
@@ -154,10 +155,10 @@ void linear_attend_forward(const LinearInputs& in, const LinearOutputs& out, con
     engine::linear_forward<float>(s, in, out, options);
 }
 
-void linear_attend_backward(const LinearInputs& in, const LinearUpstream& up, const LinearGradients& gradients,
-                            const LinearOptions& options) {
+void linear_attend_backward(const LinearAttendInputs& in, const LinearAttendUpstream& up,
+                            const LinearAttendGradients& gradients, const LinearAttendOptions& options) {
   constexpr const char* kFunction = "linear_attend_backward";
-  const LinearShape s = checked_shape(kFunction, in, options);
+  const LinearAttendShape s = checked_shape(kFunction, in, options);
   const DType dtype = in.query.dtype, wide = wide_of(dtype);
   if (up.dout) {
     check_array(kFunction, "dout", up.dout, out_shape(s), dtype);

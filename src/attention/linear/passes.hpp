@@ -5,9 +5,10 @@
 namespace attune::engine {
 
 template <class T>
-void linear_forward(const LinearShape&, const LinearInputs&, const LinearOutputs&, const LinearOptions&);
+void linear_forward(const LinearAttendShape&, const LinearAttendInputs&, const LinearAttendOutputs&,
+                    const LinearAttendOptions&);
 template <class T>
-void linear_backward(const LinearShape&, const LinearInputs&, const LinearUpstream&, const LinearGradients&,
-                     const LinearOptions&);
+void linear_backward(const LinearAttendShape&, const LinearAttendInputs&, const LinearAttendUpstream&,
+                     const LinearAttendGradients&, const LinearAttendOptions&);
 
 }  // namespace attune::engine

@@ -31,9 +31,9 @@ namespace attune::engine {
 /// What all chunks of a call share.
 template <class T>
 struct LinearCall {
-  LinearShape shape;
-  const LinearOptions* options = nullptr;
-  const LinearInputs* in = nullptr;
+  LinearAttendShape shape;
+  const LinearAttendOptions* options = nullptr;
+  const LinearAttendInputs* in = nullptr;
   const Features<T>* features = nullptr;
   int group = 1;       // query heads that read one state
   int gates = 0;       // numbers of decay that a token has: 0, 1 or F

@@ -17,7 +17,7 @@ template <class AnyView>
 AnyView heads_first(const AnyView& v, HeadLayout layout) {
   return layout == HeadLayout::tokens_first && v.shape.rank() > 2 ? v.transposed(1, 2) : v;
 }
-LinearInputs linear_inputs(const LinearTensors& t, HeadLayout layout) {
+LinearAttendInputs linear_inputs(const LinearTensors& t, HeadLayout layout) {
   const auto view = [&](std::size_t i) {
     return t[i].defined() ? heads_first(std::as_const(t[i]).view(), layout) : ConstView();
   };
@@ -26,8 +26,8 @@ LinearInputs linear_inputs(const LinearTensors& t, HeadLayout layout) {
 
 // d of out, state = recurrence(query, key, value, decay, beta, state): the engine adds all of it into zeroed memory.
 void recurrence_backward(Backward& b, const LinearTensors& saved, const Tensor& out, const Tensor& normalizer,
-                     const LinearOptions& options, HeadLayout layout) {
-  LinearUpstream up;
+                         const LinearAttendOptions& options, HeadLayout layout) {
+  LinearAttendUpstream up;
   if (b.has_dout(0)) up.dout = heads_first(ConstView(b.dout(0).view()), layout);
   if (b.has_dout(1)) up.dstate = std::as_const(b).dout(1).view();
   if (options.normalize) {
@@ -46,8 +46,8 @@ void recurrence_backward(Backward& b, const LinearTensors& saved, const Tensor& 
 
 }  // namespace
 
-LinearAttended linear_attend(const Tensor& query, const Tensor& key, const Tensor& value, const LinearOptions& options,
-                             const LinearExtras& extras) {
+LinearAttended linear_attend(const Tensor& query, const Tensor& key, const Tensor& value,
+                             const LinearAttendOptions& options, const LinearAttendExtras& extras) {
   const LinearTensors tensors = {query, key, value, extras.decay, extras.beta, extras.state};
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     if (i < 3) detail::check_defined("linear_attend", tensors[i]);
@@ -58,15 +58,15 @@ LinearAttended linear_attend(const Tensor& query, const Tensor& key, const Tenso
     if (tensors[i].rank() != 4)
       fail("linear_attend", "query, key and value of rank 4", "got " + tensors[i].shape().text());
   }
-  const LinearInputs in = linear_inputs(tensors, extras.layout);
-  const LinearShape s = linear_shape(in, options);
+  const LinearAttendInputs in = linear_inputs(tensors, extras.layout);
+  const LinearAttendShape s = linear_shape(in, options);
   const bool tokens_first = extras.layout == HeadLayout::tokens_first;
   LinearAttended result;
   result.out = Tensor::empty(tokens_first ? Shape{s.batch_size, s.num_queries, s.num_heads, s.value_dim}
                                           : Shape{s.batch_size, s.num_heads, s.num_queries, s.value_dim},
                              query.dtype());
   result.state = Tensor::empty({s.batch_size, s.num_kv_heads, s.feature_dim, s.state_dim}, query.dtype());
-  LinearOutputs to{.out = heads_first(result.out.view(), extras.layout), .state = result.state.view()};
+  LinearAttendOutputs to{.out = heads_first(result.out.view(), extras.layout), .state = result.state.view()};
   const bool records = will_record({query, key, value, extras.decay, extras.beta, extras.state});
   Tensor normalizer;
   if (options.normalize && records) {

@@ -42,7 +42,7 @@ struct Relu {
 /// Rows    Gaussian; orthogonal within blocks of head_dim rows unless `orthogonal` is off, which lowers the variance.
 /// Edge    A query's features are scaled by their own largest exponent, which the normalizer cancels, so that no row
 ///         vanishes; features of keys are not: they overflow float32 for |x'|^2 beyond about 80 along a random row.
-///         For that reason Favor is used with LinearOptions::normalize alone.
+///         For that reason Favor is used with LinearAttendOptions::normalize alone.
 class Favor {
  public:
   static constexpr std::string_view name = "favor";

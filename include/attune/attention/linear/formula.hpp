@@ -11,7 +11,7 @@
 
 namespace attune {
 
-/// Contiguous arrays of a call, shapes as in LinearInputs; empty where left out. decay_dim: 1 or feature_dim.
+/// Contiguous arrays of a call, shapes as in LinearAttendInputs; empty where left out. decay_dim: 1 or feature_dim.
 template <class S>
 struct LinearArrays {
   std::vector<S> query, key, value, decay, beta, state;
@@ -55,8 +55,8 @@ std::vector<S> feature_formula(const FeatureMap& map, const S* x, int head_dim) 
 
 /// S changed by token t of key head g: the four rules.
 template <class S>
-void update_formula(const LinearShape& s, const LinearOptions& o, const LinearArrays<S>& in, int b, int g, int t,
-                    S* state) {
+void update_formula(const LinearAttendShape& s, const LinearAttendOptions& o, const LinearArrays<S>& in, int b, int g,
+                    int t, S* state) {
   const int rows = s.feature_dim, columns = s.state_dim;
   const std::size_t token = (std::size_t(b) * s.num_kv_heads + g) * s.num_keys + t;
   const std::vector<S> k = feature_formula(o.features, in.key.data() + token * s.head_dim, s.head_dim);
@@ -78,7 +78,8 @@ void update_formula(const LinearShape& s, const LinearOptions& o, const LinearAr
 
 /// Runs the recurrence as linear_attend.hpp writes it.
 template <class S>
-LinearResults<S> linear_attend_formula(const LinearShape& s, const LinearOptions& o, const LinearArrays<S>& in) {
+LinearResults<S> linear_attend_formula(const LinearAttendShape& s, const LinearAttendOptions& o,
+                                       const LinearArrays<S>& in) {
   const int group = s.num_heads / s.num_kv_heads, columns = s.state_dim;
   const std::size_t size = std::size_t(s.feature_dim) * columns;
   const double scale = o.scale == 0 ? 1 / std::sqrt(double(s.head_dim)) : o.scale;

@@ -33,7 +33,7 @@ UpdateRule update_rule_from_name(std::string_view name);
 constexpr bool takes_decay(UpdateRule r) { return r == UpdateRule::gated || r == UpdateRule::gated_delta; }
 constexpr bool takes_beta(UpdateRule r) { return r == UpdateRule::delta || r == UpdateRule::gated_delta; }
 
-struct LinearOptions {
+struct LinearAttendOptions {
   UpdateRule rule = UpdateRule::linear;
   FeatureMap features;  // identity
   bool normalize =
@@ -49,14 +49,14 @@ struct LinearOptions {
 };
 
 /// Extents of a call.
-struct LinearShape {
+struct LinearAttendShape {
   int batch_size = 0, num_heads = 0, num_kv_heads = 0, num_queries = 0, num_keys = 0, head_dim = 0, value_dim = 0;
   /// Of the state [B, Hkv, feature_dim, state_dim]: rows, and columns (value_dim, one more if normalized).
   int feature_dim = 0, state_dim = 0;
 };
 
 /// What goes in, all of one dtype but the state. Any strides whose last is 1; decay [B, Hkv, T] and beta may have any.
-struct LinearInputs {
+struct LinearAttendInputs {
   ConstView query;  // [B, H, Tq, D]; H is a multiple of Hkv and query head h reads the state of h / (H / Hkv)
   ConstView key;    // [B, Hkv, Tk, D]; causal: Tk = Tq. Delta rules want keys of length 1
   ConstView value;  // [B, Hkv, Tk, Dv]
@@ -67,14 +67,14 @@ struct LinearInputs {
 
 /// What comes out; all may be left out. States and normalizers are contiguous, float64 for float64 inputs and float32
 /// for all others.
-struct LinearOutputs {
+struct LinearAttendOutputs {
   View out;         // [B, H, Tq, Dv], the inputs' dtype, any strides whose last is 1
   View state;       // shape of the input state, after the last token; may be the memory of the input state
   View normalizer;  // [B, H, Tq]: z . phi(q). A backward pass of a normalized call needs it
 };
 
 /// What a backward pass is given beside the inputs.
-struct LinearUpstream {
+struct LinearAttendUpstream {
   ConstView dout;             // [B, H, Tq, Dv], the inputs' dtype; left out: 0
   ConstView dstate;           // of the state after the last token, contiguous; left out: 0
   ConstView out, normalizer;  // as linear_attend_forward wrote them; needed if normalized and dout is given
@@ -82,29 +82,29 @@ struct LinearUpstream {
 
 /// Where a backward pass adds (+=): float32 or float64, as the state. Shapes of the inputs; gradients that are left out
 /// are not stored.
-struct LinearGradients {
+struct LinearAttendGradients {
   View query, key, value, decay, beta, state;
 };
 
 /// Checks the inputs against each other and the options. Throws Error.
-LinearShape linear_shape(const LinearInputs&, const LinearOptions& = {});
+LinearAttendShape linear_shape(const LinearAttendInputs&, const LinearAttendOptions& = {});
 
 /// Answers every query and carries the state to the end. One token with its state is a step of decoding.
 ///
-/// Shapes  see LinearInputs and LinearOutputs.
+/// Shapes  see LinearAttendInputs and LinearAttendOutputs.
 /// Edge    NaN and infinity of a token reach no earlier row. A gate may close entirely (-infinity).
 /// Cost    4 B H T F Dv operations and half as many again within chunks at width 64; memory O(F Dv + chunk (D + F +
 ///         Dv)) per thread.
 /// Throws  Error if shapes, dtypes, strides or options disagree.
 /// Source  Chunks: "Parallelizing linear transformers with the delta rule over sequence length", arXiv:2406.06484.
-void linear_attend_forward(const LinearInputs&, const LinearOutputs&, const LinearOptions& = {});
+void linear_attend_forward(const LinearAttendInputs&, const LinearAttendOutputs&, const LinearAttendOptions& = {});
 
 /// Adds the exact gradients of all inputs, recomputing the states from one checkpoint a chunk.
 ///
 /// Edge    A shared key head gets the sum over its group. NaN of a token reaches gradients as the recurrence says: no
 ///         key or value of a later token gets that of an earlier query.
 /// Cost    about 3.5 times the forward pass; memory (T / chunk) F Dv numbers per thread for the checkpoints.
-void linear_attend_backward(const LinearInputs&, const LinearUpstream&, const LinearGradients&,
-                            const LinearOptions& = {});
+void linear_attend_backward(const LinearAttendInputs&, const LinearAttendUpstream&, const LinearAttendGradients&,
+                            const LinearAttendOptions& = {});
 
 }  // namespace attune

@@ -10,7 +10,7 @@
 namespace attune {
 
 /// What a call takes beside query, key and value; undefined where the rule has none.
-struct LinearExtras {
+struct LinearAttendExtras {
   /// [B, Hkv, Tk] or [B, Hkv, Tk, F]; tokens_first: [B, Tk, Hkv] or [B, Tk, Hkv, F].
   Tensor decay;
   Tensor beta;   // [B, Hkv, Tk] or [B, 1, Tk]; tokens_first: [B, Tk, Hkv] or [B, Tk, 1]
@@ -24,7 +24,7 @@ struct LinearAttended {
 };
 
 /// Shapes, edges and errors are those of linear_attend_forward. All tensors share a dtype, float32 or float64.
-LinearAttended linear_attend(const Tensor& query, const Tensor& key, const Tensor& value, const LinearOptions& = {},
-                             const LinearExtras& = {});
+LinearAttended linear_attend(const Tensor& query, const Tensor& key, const Tensor& value,
+                             const LinearAttendOptions& = {}, const LinearAttendExtras& = {});
 
 }  // namespace attune
