@@ -40,6 +40,7 @@ class BackwardHead {
   void run(LinearHead<T>& head, T* dbeta);
 
  private:
+  void fetch_before(LinearHead<T>& head, int first, bool causal);
   void load_dout(const LinearHead<T>& head, int heads, int first, int n);
   void back_through_reads(LinearHead<T>& head, const T* state, int first, int n);
   void back_through_chunk(LinearHead<T>& head, const T* before, const T* after);
@@ -86,6 +87,19 @@ void BackwardHead<T>::load_dout(const LinearHead<T>& head, int heads, int first,
       for (int w = 0; w < width; ++w) row[w] /= normalizer[t];
       row[width] = -dots_[t] / normalizer[t];
     }
+  }
+}
+
+/// What the chunk before `first` will need: its inputs, and where its gradients are added.
+template <class T>
+void BackwardHead<T>::fetch_before(LinearHead<T>& head, int first, bool causal) {
+  const int n = std::min(call_.chunk, first), at = first - n, g = head.head();
+  head.fetch_next(at, n, causal && up_.dout);
+  head.fetch_rows(to_.key, g, at, n);
+  head.fetch_rows(to_.value, g, at, n);
+  for (int h = g * call_.group; causal && h < (g + 1) * call_.group; ++h) {
+    head.fetch_rows(up_.dout, h, at, n);
+    head.fetch_rows(to_.query, h, at, n);
   }
 }
 
@@ -200,7 +214,9 @@ void BackwardHead<T>::run(LinearHead<T>& head, T* dbeta) {
   T* state = states_;
   head.begin(state);
   for (int first = 0; first < keys; first += call_.chunk) {
-    head.load_writes(first, std::min(call_.chunk, keys - first));
+    const int n = std::min(call_.chunk, keys - first);
+    head.load_writes(first, n);
+    head.fetch_next(first + n, std::min(call_.chunk, keys - first - n), false);
     if (causal) {
       std::copy_n(state, size, state + size);
       state += size;
@@ -221,6 +237,7 @@ void BackwardHead<T>::run(LinearHead<T>& head, T* dbeta) {
       head.load_reads(first, n);
       load_dout(head, call_.group, first, n);
     }
+    fetch_before(head, first, causal);
     const T* before = causal ? state - size : state;
     back_through_chunk(head, before, state);
     if (causal) state -= size;

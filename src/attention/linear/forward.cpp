@@ -71,6 +71,7 @@ void linear_forward(const LinearAttendShape& s, const LinearAttendInputs& in, co
       const int n = std::min(call.chunk, keys - first);
       head.load_writes(first, n);
       if (options.causal && reads) head.load_reads(first, n);
+      head.fetch_next(first + n, std::min(call.chunk, keys - first - n), options.causal && reads);
       head.walk(state, memory.read);
       if (options.causal && reads) store_read(call, head.chunk(), memory.read, out, b, g, first);
     }

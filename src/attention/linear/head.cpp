@@ -9,6 +9,9 @@
 namespace attune::engine {
 namespace {
 
+/// Blocks of products that fetch rows for the next chunk: less than a chunk has.
+constexpr int kFetches = 16;
+
 /// One number a token, of any stride.
 template <class T>
 void load_numbers(const ConstView& v, int b, int h, int first, int n, T* to) {
@@ -46,7 +49,9 @@ LinearHead<T>::LinearHead(const LinearPlan<T>& plan, Arena& arena, bool backward
              .beta = arena.take<T>(call_.chunk)},
       raw_(arena.take<T>(std::int64_t(call_.chunk) * call_.shape.head_dim)),
       saved_(arena.take<T>(call_.state_size())),
-      piece_(call_, arena, backward) {}
+      piece_(call_, arena, backward) {
+  piece_.fetch(&ahead_);
+}
 
 template <class T>
 void LinearHead<T>::begin(T* state) const {
@@ -99,6 +104,23 @@ void LinearHead<T>::load_reads(int first, int n) {
     else
       plan_.features.map(n, raw(true, h, first, n), to, true);
   }
+}
+
+template <class T>
+void LinearHead<T>::fetch_rows(const ConstView& v, int h, int first, int n) {
+  if (!v || n == 0) return;
+  const std::int64_t size = std::int64_t(size_of(v.dtype));
+  ahead_.add(static_cast<const char*>(row_at(v, batch_, h, first)), v.strides[2] * size, n, int(v.shape[3] * size));
+  ahead_.spread(kFetches);
+}
+
+template <class T>
+void LinearHead<T>::fetch_next(int first, int n, bool queries) {
+  ahead_.clear();
+  fetch_rows(call_.in->key, head_, first, n);
+  fetch_rows(call_.in->value, head_, first, n);
+  if (call_.gates > 1) fetch_rows(call_.in->decay, head_, first, n);
+  for (int j = 0; queries && j < call_.group; ++j) fetch_rows(call_.in->query, head_ * call_.group + j, first, n);
 }
 
 template <class T>

@@ -34,6 +34,12 @@ class LinearHead {
   Chunk<T>& chunk() { return chunk_; }
   Piece<T>& piece() { return piece_; }
 
+  /// What the next walk or step back fetches meanwhile: keys and values of tokens first .. first + n - 1, and queries.
+  /// n may be 0.
+  void fetch_next(int first, int n, bool queries);
+  /// Adds rows of head h of any array of the caller's; nothing if it has no memory.
+  void fetch_rows(const ConstView& v, int h, int first, int n);
+
   /// The loaded tokens: state moves on, out [heads][chunk][W] is what the heads read.
   void walk(T* state, T* out);
   /// out = what the loaded queries read of a state that stays.
@@ -51,6 +57,7 @@ class LinearHead {
   Chunk<T> chunk_;
   T *raw_, *saved_;  // [chunk][D], [F][W]
   Piece<T> piece_;
+  kernels::Upcoming ahead_;
   int batch_ = 0, head_ = 0;
 };
 

@@ -114,7 +114,7 @@ void Piece<T>::solve(const T* state) {
   const int n = tokens_, rows = call_.rows(), columns = call_.columns(), c = call_.chunk;
   const T *value = chunk_.value + std::ptrdiff_t(first_at_) * columns, *beta = chunk_.beta + first_at_;
   std::copy(value, value + std::ptrdiff_t(n) * columns, error_);
-  kernels::add_product(n, columns, rows, back_, rows, 1, state, columns, error_, columns);
+  kernels::add_product(n, columns, rows, back_, rows, 1, state, columns, error_, columns, ahead_);
   lower_product(n, rows, back_, write_turned_, own_, c, true);
   for (int b = 0; b < n; b += kSolved) {
     const int end = std::min(n, b + kSolved);
@@ -140,10 +140,10 @@ void Piece<T>::forward(T* state, T* out) {
     const T* read = of_head(read_, h, rows);
     T* to = of_head(out, h, columns);
     lower_product(n, rows, read, write_turned_, pairs_, c, false);
-    kernels::product(n, columns, rows, read, rows, 1, state, columns, to, columns);
+    kernels::product(n, columns, rows, read, rows, 1, state, columns, to, columns, ahead_);
     add_lower_times(n, columns, pairs_, c, update_rows_, to);
   }
-  kernels::add_product(rows, columns, n, write_, 1, rows, update_rows_, columns, state, columns);
+  kernels::add_product(rows, columns, n, write_, 1, rows, update_rows_, columns, state, columns, ahead_);
   if (call_.gates && n > 1) scale_rows(factor_ + std::ptrdiff_t(n - 1) * call_.gates, state);
 }
 

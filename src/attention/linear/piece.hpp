@@ -25,6 +25,7 @@
 #include "attention/linear/features.hpp"
 #include "attention/linear/rows.hpp"
 #include "attune/attention/linear/linear_attend.hpp"
+#include "kernels/upcoming.hpp"
 
 namespace attune::engine {
 
@@ -68,6 +69,8 @@ class Piece {
   /// Takes its memory from the arena.
   Piece(const LinearCall<T>& call, Arena& arena, bool backward);
 
+  /// Rows to fetch during the products, for what comes after this piece; null: none.
+  void fetch(kernels::Upcoming* ahead) { ahead_ = ahead; }
   /// Makes the tokens from `first` on the piece and returns how many they are; one if `alone`.
   int open(const Chunk<T>& chunk, int first, bool alone);
   /// out [heads][chunk][W], rows of the piece; state [F][W] is that before the piece and becomes that after it.
@@ -88,6 +91,7 @@ class Piece {
 
   const LinearCall<T>& call_;
   Chunk<T> chunk_;
+  kernels::Upcoming* ahead_ = nullptr;
   int first_at_ = 0, tokens_ = 0;
   // Where the piece reads: the chunk's own arrays without gates.
   const T *read_ = nullptr, *write_ = nullptr, *update_rows_ = nullptr;

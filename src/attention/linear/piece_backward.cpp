@@ -50,8 +50,8 @@ void Piece<T>::backward(const T* before, const T* after, const T* dout, T* dstat
   }
   // R_last = R_0 + K~^T U
   kernels::transpose(dstate, columns, rows, columns, dstate_turned_, rows, T(1));
-  kernels::product(n, columns, rows, write_, rows, 1, dstate, columns, dupdate_, columns);
-  kernels::product(n, rows, columns, update_rows_, columns, 1, dstate_turned_, rows, dwrite, rows);
+  kernels::product(n, columns, rows, write_, rows, 1, dstate, columns, dupdate_, columns, ahead_);
+  kernels::product(n, rows, columns, update_rows_, columns, 1, dstate_turned_, rows, dwrite, rows, ahead_);
   for (int h = 0; h < chunk_.heads; ++h) {
     const T *read = of_head(read_, h, rows), *up = of_head(dout, h, columns);
     T* dread = of_head(g.query, h, rows);
@@ -59,10 +59,10 @@ void Piece<T>::backward(const T* before, const T* after, const T* dout, T* dstat
     lower_product(n, rows, read, write_turned_, pairs_, c, false);
     add_lower_turned_times(n, columns, pairs_, c, up, dupdate_);
     lower_product(n, columns, up, update_turned_, dpairs_, c, false);
-    kernels::product(n, rows, columns, up, columns, 1, begin_turned_, rows, dread, rows);
+    kernels::product(n, rows, columns, up, columns, 1, begin_turned_, rows, dread, rows, ahead_);
     add_lower_times(n, rows, dpairs_, c, write_, dread);
     add_lower_turned_times(n, rows, dpairs_, c, read, dwrite);
-    kernels::add_product(rows, columns, n, read, 1, rows, up, columns, dstate, columns);
+    kernels::add_product(rows, columns, n, read, 1, rows, up, columns, dstate, columns, ahead_);
   }
   if (call_.delta) {
     // error = V - K^ R_0 - stril(K^ K~^T) U, U = beta error
