@@ -288,9 +288,9 @@ void recompute_is_exact(const AnyBias& bias) {
   for (T& x : forward) x = T(g.uniform(-4, 4));
   for (T& x : numbers) x = T(g.uniform(0, 1));
   backward = forward;
-  const Parameter<T> parameter{numbers.data(), nullptr};
+  const std::vector<Parameter<T>> parameters(bias.on<T>()->parameters(shape).size(), {numbers.data(), nullptr});
   std::vector<T> memory;
-  Call<T> call{{&parameter, 1}, &memory};
+  Call<T> call{parameters, &memory};
   Tile<T> x{forward.data(), kLanes, area}, y{backward.data(), kLanes, area}, save{saved.data(), kLanes, area};
   bias.on<T>()->apply(x, nullptr, call);
   bias.on<T>()->apply(y, &save, call);
