@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Writes the ONNX cases of `Attention` or `LinearAttention` of the installed `onnx` package (1.23 or later) into one
-safetensors file.
+"""Writes the ONNX cases of `Attention`, `LinearAttention` or `FlexAttention` of the installed `onnx` package (1.23 or
+later) into one safetensors file.
 
     python3 tools/make_onnx_golden.py attention tests/golden/onnx_attention.safetensors
     python3 tools/make_onnx_golden.py linear_attention tests/golden/onnx_linear_attention.safetensors
+    python3 tools/make_onnx_golden.py flexattention tests/golden/onnx_flex_attention.safetensors
 
 Each case is a handful of arrays named "<case>/<role>", with the roles of OPERATORS; booleans become int32. The metadata
-maps each case to its attributes as JSON. Older releases of onnx contradict the errata of opset 23 and 24 and are
+maps each case to its attributes as JSON; an attribute that is a graph (a score_mod) becomes its name and its constants. Older releases of onnx contradict the errata of opset 23 and 24 and are
 refused.
 """
 import json
@@ -23,6 +24,7 @@ OPERATORS = {
                   ["out", "present_key", "present_value", "map"]),
     "linear_attention": ("LinearAttention, opset 27", ["query", "key", "value", "state", "decay", "beta"],
                          ["out", "present_state"]),
+    "flexattention": ("FlexAttention, ai.onnx.preview opset 1", ["query", "key", "value"], ["out"]),
 }
 
 
@@ -36,9 +38,19 @@ def stored(array):
     return {"float32": "F32", "float64": "F64", "float16": "F16", "int64": "I64", "int32": "I32"}[name], array
 
 
+def plain(value, to_array):
+    """An attribute as JSON knows it."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if hasattr(value, "initializer"):
+        constants = {c.name: to_array(c).tolist() for c in value.initializer}
+        return {"name": value.name, **{k: str(v) if v == -np.inf else v for k, v in constants.items()}}
+    return value
+
+
 def main(operator, path):
     title, inputs_here, outputs_here = OPERATORS[operator]
-    prefix = f"test_{operator}_"
+    prefix = f"test_{operator}"
     warnings.simplefilter("ignore")
     import onnx
     from onnx.backend.test.loader import load_model_tests
@@ -50,10 +62,10 @@ def main(operator, path):
     for case in load_model_tests(kind="node"):
         if not case.name.startswith(prefix) or "expanded" in case.name:
             continue
-        name = case.name[len(prefix):]
+        name = case.name[len(prefix):].lstrip("_") or "plain"
         node = case.model.graph.node[0]
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
+        attributes = {k: plain(v, onnx.numpy_helper.to_array) for k, v in attributes.items()}
         inputs, outputs = case.data_sets[0]
         for roles, names, arrays in ((inputs_here, node.input, inputs), (outputs_here, node.output, outputs)):
             given = iter(arrays)

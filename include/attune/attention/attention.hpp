@@ -7,5 +7,6 @@
 #include "attune/attention/mask/all.hpp"
 #include "attune/attention/normalize/all.hpp"
 #include "attune/attention/pointwise.hpp"
+#include "attune/attention/pointwise_probs.hpp"
 #include "attune/attention/position/all.hpp"
 #include "attune/attention/score/all.hpp"
