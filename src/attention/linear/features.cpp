@@ -7,9 +7,9 @@
 #include <cmath>
 
 #include "attention/linear/features.hpp"
+#include "attention/linear/rows.hpp"
 #include "attune/base/error.hpp"
 #include "attune/base/rng.hpp"
-#include "kernels/activation.hpp"
 #include "kernels/lanes.hpp"
 #include "kernels/product.hpp"
 
@@ -101,7 +101,7 @@ void Features<T>::map(int n, const T* x, T* y, bool query) const {
   } else if (std::holds_alternative<features::EluPlusOne>(map_)) {
     // max(x, 0) + e^min(x, 0); both selections let a NaN through.
     for (std::int64_t i = 0; i < size; ++i) y[i] = x[i] > 0 ? T(0) : x[i];
-    kernels::pointwise(kernels::Pointwise::exp, size, y, y);
+    exponentials(size, y, y);
     for (std::int64_t i = 0; i < size; ++i) y[i] += x[i] > 0 ? x[i] : T(0);
   } else if (const auto* relu = std::get_if<features::Relu>(&map_)) {
     const T epsilon = T(relu->epsilon);
@@ -121,7 +121,7 @@ void Features<T>::map(int n, const T* x, T* y, bool query) const {
       }
       for (int f = 0; f < width_; ++f) row[f] += by;
     }
-    kernels::pointwise(kernels::Pointwise::exp, size, y, y);
+    exponentials(size, y, y);
   }
 }
 

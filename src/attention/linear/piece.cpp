@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "attention/linear/triangle.hpp"
-#include "kernels/activation.hpp"
 #include "kernels/lanes.hpp"
 #include "kernels/product.hpp"
 
@@ -66,8 +65,8 @@ int Piece<T>::open(const Chunk<T>& chunk, int first, bool alone) {
       }
       if (beyond) tokens_ = t;
     }
-    kernels::pointwise(kernels::Pointwise::exp, gates, chunk.decay + std::ptrdiff_t(first) * gates, first_);
-    kernels::pointwise(kernels::Pointwise::exp, std::int64_t(tokens_) * gates, gate_sum_, factor_);
+    exponentials<T>(gates, chunk.decay + std::ptrdiff_t(first) * gates, first_);
+    exponentials(std::int64_t(tokens_) * gates, gate_sum_, factor_);
     // Each row times its factors: one for the row, or one for each number of it.
     const auto times = [&](const T* x, T* y, auto f) {
       if (gates == 1) {

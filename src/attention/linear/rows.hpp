@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "attune/base/view.hpp"
+#include "kernels/activation.hpp"
 
 namespace attune::engine {
 
@@ -44,6 +45,15 @@ void add_rows(const T* from, std::ptrdiff_t stride, int rows, int columns, const
   for (int r = 0; r < rows; ++r) {
     T* to = static_cast<T*>(row_at(v, b, h, first + r));
     for (int i = 0; i < columns; ++i) to[i] += from[r * stride + i];
+  }
+}
+
+/// y = e^x, on this thread whatever n: others would not flush denormals as a task does.
+template <class T>
+void exponentials(std::int64_t n, const T* x, T* y) {
+  constexpr std::int64_t kAlone = 8192;
+  for (std::int64_t i = 0; i < n; i += kAlone) {
+    kernels::pointwise(kernels::Pointwise::exp, std::min(kAlone, n - i), x + i, y + i);
   }
 }
 
