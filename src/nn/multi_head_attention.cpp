@@ -123,6 +123,12 @@ void start_values(const AttendParameter& p, Tensor& x, const MultiHeadAttentionO
     x.fill(-std::log(double(std::max<std::int64_t>(1, o.num_tokens))));  // as much mass in all as a softmax has
   } else if (p.stage == "dense" || p.stage == "softmax_with_sink") {
     x.fill(0);
+  } else if (p.stage == "cosine") {
+    x.fill(0.1);  // arXiv:2111.09883
+  } else if (p.name == "bandwidth" || p.name == "query_gain" || p.name == "key_gain") {
+    x.fill(1);
+  } else if (p.stage == "mlp" && p.name.starts_with("bias")) {
+    x.fill(0);
   } else if (p.stage == "learned") {
     initialize(x, {Init::normal, 0.02}, default_generator());
   } else {  // [copies, out, in]: out of one copy

@@ -78,8 +78,8 @@ TEST(Scores, QueriesStandWhereTheOffsetSays) {
         s.options.score = TransformerXl{.sinusoid_dim = 8};
         s.plain.score = formula::transformer_xl(8, 10000);
       } else {
-        s.options.score = Deberta{.max_distance = 50};
-        s.plain.score = formula::deberta(50);
+        s.options.score = Deberta{.max_distance = 50, .as_released = true};
+        s.plain.score = formula::deberta(50, true);
       }
       draw_numbers(s);
       score_is_exact<double>(s);

@@ -222,8 +222,8 @@ inline ScoreFormula transformer_xl(int sinusoid_dim, double base) {
 }
 
 /// (query . key + query . key_table row of i - j + key . query_table row of j - i) / sqrt(3 D), arrays
-/// [H, 2 max_distance, D].
-inline ScoreFormula deberta(int max_distance) {
+/// [H, 2 max_distance, D]; as_released: query_table's row of i - j too.
+inline ScoreFormula deberta(int max_distance, bool as_released = false) {
   return [=](const Pair& at, auto q, auto k, auto arrays) {
     using S = ScalarOf<decltype(q)>;
     const int distance = at.position() - at.key;
@@ -232,7 +232,8 @@ inline ScoreFormula deberta(int max_distance) {
       return detail::copy_of(arrays[array], std::size_t(at.head), std::size_t(2 * max_distance) * q.size(),
                              std::size_t(n) * q.size());
     };
-    const S z = detail::dot(q, k) + detail::dot(q, row(0, distance)) + detail::dot(k, row(1, -distance));
+    const S z = detail::dot(q, k) + detail::dot(q, row(0, distance)) +
+                detail::dot(k, row(1, as_released ? distance : -distance));
     return z / S(std::sqrt(3.0 * double(q.size())));
   };
 }

@@ -21,9 +21,10 @@ struct Deberta {
                                     cost =
                                         "D (3 + queries / keys + keys / queries of a tile) multiply-adds and 2 "
                                         "gathers a pair";
-  int max_distance = 128;  // tokens, k in the paper
+  int max_distance = 128;    // tokens, k in the paper
+  bool as_released = false;  // query_row(i - j) instead of query_row(j - i)
 
-  void options(StageOptions& visit) { visit("max_distance", max_distance); }
+  void options(StageOptions& visit) { visit("max_distance", max_distance), visit("as_released", as_released); }
   void check(const AttendShape&) const;
   std::vector<ParameterSpec> parameters(const AttendShape& shape) const {
     return {{"key_table", {2 * max_distance, shape.key_dim}, Per::head},
@@ -57,7 +58,7 @@ struct Deberta {
   static double scale(int dim) { return 1 / std::sqrt(3.0 * dim); }
   static ScaledDot dot(int dim) { return {.scale = scale(dim)}; }
   detail::Clipped to_position() const { return {-1, max_distance, 2 * max_distance}; }
-  detail::Clipped from_position() const { return {1, max_distance, 2 * max_distance}; }
+  detail::Clipped from_position() const { return {as_released ? -1 : 1, max_distance, 2 * max_distance}; }
 };
 
 }  // namespace attune

@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-#include "attune/attention/score/rows.hpp"
+#include "attune/attention/score/additive.hpp"
 
 namespace attune {
 
@@ -64,10 +64,11 @@ struct MlpScore {
 
   template <class T>
   void logits(const Features<T>& f, Tile<T>& x, Call<T>& call) const {
+    if (is_additive()) return detail::tanh_logits(f, x, call.parameter.back().value, call);
     const Layers<T> layers{call.scratch(std::size_t(units()) * kLanes), nullptr};
     const int n = x.area.queries, last = hidden.back();
     for (int j = 0; j < x.area.keys; ++j) {
-      run(f.query, f.key[j], n, layers, call);
+      run<false>(f.query, f.key[j], n, layers, call);
       product(1, n, last, call.parameter.back().value, last, 1, layers.value + first(depth() - 1), kLanes, x[j],
               x.stride);
     }
@@ -75,6 +76,7 @@ struct MlpScore {
   // u = W h + b, h' = a(u): du = a'(u) dh'; db += du, dW += du h^T, dh = W^T du.
   template <class T>
   void backward(const Features<T>& f, const Tile<T>& dx, const DFeatures<T>& df, Call<T>& call) const {
+    if (is_additive()) return detail::tanh_backward(f, dx, df, call.parameter.back(), call);
     const std::size_t all = std::size_t(units()) * kLanes, most = std::size_t(widest()) * kLanes;
     T* const memory = call.scratch(2 * all + 3 * most);
     const Layers<T> layers{memory, memory + all};
@@ -82,7 +84,7 @@ struct MlpScore {
     const int n = dx.area.queries, last = depth() - 1;
     const Parameter<T>& v = call.parameter.back();
     for (int j = 0; j < dx.area.keys; ++j) {
-      run(f.query, f.key[j], n, layers, call);
+      run<true>(f.query, f.key[j], n, layers, call);
       const T* g = dx[j];
       for (int e = 0; e < hidden[std::size_t(last)]; ++e) {
         const T* h = layers.value + first(last) + e * kLanes;
@@ -115,6 +117,8 @@ struct MlpScore {
   struct Layers {
     T *value, *slope;  // slope: null in a forward pass
   };
+  /// One layer of tanh: what the library has kernels for.
+  bool is_additive() const { return depth() == 1 && activation == ScoreActivation::tanh; }
   int depth() const { return int(hidden.size()); }
   int units() const { return first(depth()) / kLanes; }
   int widest() const { return *std::max_element(hidden.begin(), hidden.end()); }
@@ -127,7 +131,7 @@ struct MlpScore {
   /// Place of weight_l among the parameters; bias_l stands behind it. layer counts from 0.
   static std::size_t weight(int layer) { return std::size_t(2 * layer + 1); }
 
-  template <class T>
+  template <bool kBackward, class T>
   void run(const Matrix<const T>& query, const T* key, int n, const Layers<T>& to, Call<T>& call) const {
     for (int layer = 0; layer < depth(); ++layer) {
       const int rows = hidden[std::size_t(layer)];
@@ -143,38 +147,39 @@ struct MlpScore {
       for (int e = 0; e < rows; ++e) {
         for (int i = 0; i < n; ++i) u[e * kLanes + i] = from[e][i] + added[e];
       }
-      activate(to, layer, n);
+      activate<kBackward>(to, layer, n);
     }
   }
-  /// Of one layer: its units become activations, and slope, where there is one, what a' is there.
-  template <class T>
+  /// Of one layer: its units become activations and, for a backward, slope becomes what a' is there.
+  template <bool kBackward, class T>
   void activate(const Layers<T>& to, int layer, int n) const {
-    T* u = to.value + first(layer);
     const auto each_unit = [&](auto f) {
       for (int e = 0; e < hidden[std::size_t(layer)]; ++e) {
-        for (int i = 0; i < n; ++i) f(u[e * kLanes + i], to.slope ? &to.slope[first(layer) + e * kLanes + i] : nullptr);
+        T* x = to.value + first(layer) + e * kLanes;
+        T* slope = kBackward ? to.slope + first(layer) + e * kLanes : x;
+        for (int i = 0; i < n; ++i) f(x[i], slope[i]);
       }
     };
     if (activation == ScoreActivation::tanh) {
-      each_unit([](T& x, T* slope) {
+      each_unit([](T& x, [[maybe_unused]] T& slope) {
         // 1 - tanh^2 = 4 e / (1 + e)^2 with e = exp(-2 |x|): free of the difference's cancellation.
-        if (slope) {
+        if constexpr (kBackward) {
           const T e = exp(x > T(0) ? T(-2) * x : T(2) * x);
-          *slope = T(4) * e / ((T(1) + e) * (T(1) + e));
+          slope = T(4) * e / ((T(1) + e) * (T(1) + e));
         }
         x = tanh(x);
       });
     } else if (activation == ScoreActivation::relu) {
-      each_unit([](T& x, T* slope) {
-        if (slope) *slope = x > T(0) ? T(1) : T(0);
+      each_unit([](T& x, [[maybe_unused]] T& slope) {
+        if constexpr (kBackward) slope = x > T(0) ? T(1) : T(0);
         x = x > T(0) ? x : T(0);
       });
     } else {
-      each_unit([](T& x, T* slope) {
+      each_unit([](T& x, [[maybe_unused]] T& slope) {
         // x s(2 z), and s(2 z) = 1 / (1 + e) or e / (1 + e) with e = exp(-2 |z|): nothing cancels.
         const T root(0.7978845608028654), cubic(0.044715), z = root * (x + cubic * x * x * x);  // sqrt(2 / pi)
         const T e = exp(z > T(0) ? T(-2) * z : T(2) * z), near = T(1) / (T(1) + e), gate = z > T(0) ? near : e * near;
-        if (slope) *slope = gate + T(2) * x * e * near * near * root * (T(1) + T(3) * cubic * x * x);
+        if constexpr (kBackward) slope = gate + T(2) * x * e * near * near * root * (T(1) + T(3) * cubic * x * x);
         x = x * gate;
       });
     }

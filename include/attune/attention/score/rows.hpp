@@ -36,20 +36,27 @@ void project_backward(Matrix<const T> rows, Matrix<const T> dout, const Paramete
 template <class T>
 using Wide = std::conditional_t<std::is_same_v<T, float>, double, T>;
 
+/// Sum of f(0) .. f(n - 1), four running sums at a time.
+template <class T, class F>
+Wide<T> wide_sum(int n, F f) {
+  Wide<T> a(0), b(0), c(0), e(0);
+  int d = 0;
+  for (; d + 4 <= n; d += 4) a += f(d), b += f(d + 1), c += f(d + 2), e += f(d + 3);
+  for (; d < n; ++d) a += f(d);
+  return (a + b) + (c + e);
+}
 /// 1 / sqrt(share * sum of x^2 + epsilon); 0 where that is 1 / 0.
 template <class T>
 T inverse_length(const T* x, int n, double share, double epsilon) {
-  Wide<T> sum(0);
-  for (int d = 0; d < n; ++d) sum += Wide<T>(x[d]) * Wide<T>(x[d]);
-  sum = Wide<T>(share) * sum + Wide<T>(epsilon);
+  const Wide<T> squares = wide_sum<T>(n, [=](int d) { return Wide<T>(x[d]) * Wide<T>(x[d]); });
+  const Wide<T> sum = Wide<T>(share) * squares + Wide<T>(epsilon);
   return sum > Wide<T>(0) ? T(Wide<T>(1) / sqrt(sum)) : T(0);
 }
 /// y = r x with r = inverse_length(x): dx += r (h - share r^2 (x . h) x) for the gradient h(d) of y. Returns x . h.
 template <class T, class H>
 T add_length_backward(const T* x, H h, int n, T r, double share, T* dx) {
-  Wide<T> sum(0);
-  for (int d = 0; d < n; ++d) sum += Wide<T>(x[d]) * Wide<T>(h(d));
-  const T dot = T(sum), along = T(share) * r * r * dot;
+  const T dot = T(wide_sum<T>(n, [=](int d) { return Wide<T>(x[d]) * Wide<T>(h(d)); }));
+  const T along = T(share) * r * r * dot;
   for (int d = 0; d < n; ++d) dx[d] += r * (h(d) - along * x[d]);
   return dot;
 }
