@@ -1,0 +1,125 @@
+// LatentAttention: the short rows, and the two forms of attending to them.
+#include "attune/nn/latent_attention.hpp"
+
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "attune/autograd/ops/elementwise.hpp"
+#include "attune/autograd/ops/shape.hpp"
+#include "attune/autograd/tape.hpp"
+#include "attune/base/error.hpp"
+#include "nn/compose.hpp"
+
+namespace attune::nn {
+
+LatentAttention::LatentAttention(const LatentAttentionOptions& options) : options_(options) {
+  LatentAttentionOptions& o = options_;
+  const char* name = "LatentAttention";
+  detail::check_positive(name, {{"model_dim", o.model_dim}, {"num_heads", o.num_heads}, {"latent_dim", o.latent_dim}});
+  detail::fill_head_dim(name, o.model_dim, o.num_heads, o.head_dim);
+  if (o.value_dim == 0) o.value_dim = o.head_dim;
+  detail::check_positive(name, {{"head_dim", o.head_dim}, {"value_dim", o.value_dim}});
+  if (o.rotary_dim < 0 || o.rotary_dim % 2 != 0 || o.query_latent_dim < 0) {
+    fail(name, "an even rotary_dim and a query_latent_dim of 0 or more",
+         "got " + std::to_string(o.rotary_dim) + " and " + std::to_string(o.query_latent_dim));
+  }
+  o.rotary.rotary_dim = int(o.rotary_dim);
+
+  const auto add = [&](const char* member, std::optional<Linear>& to, std::int64_t in, std::int64_t out, bool bias) {
+    to.emplace(LinearOptions{.in = in, .out = out, .bias = bias, .init = o.init});
+    add_module(member, *to);
+  };
+  const auto add_norm = [&](const char* member, std::optional<RMSNorm>& to, std::int64_t dim) {
+    to.emplace(NormOptions{.dim = dim, .epsilon = o.epsilon});
+    add_module(member, *to);
+  };
+  const std::int64_t width = o.num_heads * (o.rotary_dim + o.head_dim);
+  if (o.query_latent_dim == 0) {
+    add("query", query_, o.model_dim, width, o.bias_terms);
+  } else {
+    add("query_down", query_down_, o.model_dim, o.query_latent_dim, o.bias_terms);
+    add_norm("query_norm", query_norm_, o.query_latent_dim);
+    add("query_up", query_up_, o.query_latent_dim, width, false);
+  }
+  add("latent", latent_, o.model_dim, o.latent_dim + o.rotary_dim, o.bias_terms);
+  add_norm("latent_norm", latent_norm_, o.latent_dim);
+  add("expand", expand_, o.latent_dim, o.num_heads * (o.head_dim + o.value_dim), false);
+  add("out", out_, o.num_heads * o.value_dim, o.model_dim, o.bias_terms);
+}
+
+/// [B, T, H, Dr + D].
+Tensor LatentAttention::queries(const Tensor& x) const {
+  const Tensor flat = query_ ? (*query_)(x) : (*query_up_)((*query_norm_)((*query_down_)(x)));
+  return reshape(flat, {x.shape()[0], x.shape()[1], options_.num_heads, options_.rotary_dim + options_.head_dim});
+}
+
+/// [B, T, Dr + R]: what is kept of a token. The engine turns the first Dr numbers when it attends.
+Tensor LatentAttention::rows(const Tensor& x) const {
+  const std::int64_t r = options_.latent_dim;
+  const Tensor both = (*latent_)(x);
+  if (options_.rotary_dim == 0) return (*latent_norm_)(both);
+  return concat({slice(both, 2, r, r + options_.rotary_dim), (*latent_norm_)(slice(both, 2, 0, r))}, 2);
+}
+
+AttendOptions LatentAttention::attend_options(AnyMask mask) const {
+  const LatentAttentionOptions& o = options_;
+  AttendOptions a;
+  if (o.rotary_dim > 0) a.position = o.rotary;
+  a.score = ScaledDot{.scale = 1 / std::sqrt(double(o.rotary_dim + o.head_dim))};
+  a.mask = std::move(mask);
+  return a;
+}
+
+/// query [B, T, H, Dr + D] attends to the first `tokens` of rows [B, *, Dr + R]: [B, T, C].
+Tensor LatentAttention::absorbed(const Tensor& query, const Tensor& rows, std::int64_t tokens,
+                                 const AttendOptions& options) const {
+  const LatentAttentionOptions& o = options_;
+  const std::int64_t b = query.shape()[0], t = query.shape()[1], h = o.num_heads, d = o.head_dim, dr = o.rotary_dim,
+                     r = o.latent_dim;
+  const Tensor up = reshape(expand_->weight, {h, d + o.value_dim, r});
+  const auto heads_first = [&](const Tensor& x, std::int64_t width) {  // [B T, H, width] <-> [H, B T, width]
+    return transpose(reshape(x, {b * t, h, width}), 0, 1);
+  };
+  // (Uk_h^T query_h) . c
+  const Tensor plain = slice(query, 3, dr, dr + d);
+  Tensor q = transpose(matmul(heads_first(plain, d), slice(up, 1, 0, d)), 0, 1);  // [B T, H, R]
+  if (dr > 0) q = concat({reshape(slice(query, 3, 0, dr), {b * t, h, dr}), q}, 2);
+  const Attended fetched = attend_packed({reshape(q, {b, t, h * (dr + r)}), 0, h, dr + r}, {rows, 0, 1, dr + r, tokens},
+                                         {rows, dr, 1, r, tokens}, options);  // [B, T, H R]
+  // Uv_h (sum of weights c)
+  const Tensor heads =
+      matmul(heads_first(fetched.out, r), slice(up, 1, d, d + o.value_dim), {.transpose_b = true});  // [H, B T, Dv]
+  return (*out_)(reshape(transpose(heads, 0, 1), {b, t, h * o.value_dim}));
+}
+
+Tensor LatentAttention::operator()(const Tensor& x, const CallMask& call, LatentForm form) const {
+  const LatentAttentionOptions& o = options_;
+  detail::check_tokens("LatentAttention", "x", x, o.model_dim);
+  const std::int64_t b = x.shape()[0], t = x.shape()[1], h = o.num_heads, dr = o.rotary_dim;
+  const AttendOptions options = attend_options(call.with(o.mask));
+  const Tensor query = queries(x), kept = rows(x);
+  if (form == LatentForm::absorbed) return absorbed(query, kept, -1, options);
+  const Tensor both = reshape((*expand_)(slice(kept, 2, dr, dr + o.latent_dim)), {b, t, h, o.head_dim + o.value_dim});
+  Tensor key = slice(both, 3, 0, o.head_dim);
+  if (dr > 0) {  // every head's key begins with the same turned numbers
+    const Tensor turned = reshape(slice(kept, 2, 0, dr), {b, t, 1, dr}) + Tensor::zeros({1, 1, h, dr}, x.dtype());
+    key = concat({turned, key}, 3);
+  }
+  const Tensor value = slice(both, 3, o.head_dim, o.head_dim + o.value_dim);
+  const Tensor heads = attend(query, key, value, options, {.layout = HeadLayout::tokens_first}).out;
+  return (*out_)(reshape(heads, {b, t, h * o.value_dim}));
+}
+
+Tensor LatentAttention::step(const Tensor& x, KvCache& cache) const {
+  detail::check_tokens("LatentAttention", "x", x, options_.model_dim);
+  if (will_record({x, latent_->weight})) {
+    fail("LatentAttention", "NoGrad around decoding with a cache", "gradients are on");
+  }
+  AttendOptions options = attend_options(options_.mask);
+  options.offset = {int(cache.length)};
+  cache.append(rows(x), 0, options_.rotary_dim + options_.latent_dim);
+  return absorbed(queries(x), cache.rows, cache.length, options);
+}
+
+}  // namespace attune::nn
