@@ -1,7 +1,8 @@
 // The loops of the scores by distance (score/distance.hpp), compiled once for every instruction set.
 //
 // Ladder, on tiles of 64 x 64 x 64 with AVX-512, in numbers of a pair per ns (the product kernel: 58):
-//   forward   one number of the rows at a time: 21; four, so that a sum is loaded and stored once for them: 29
+//   forward   one number of the rows at a time: 21; four, so that a sum is loaded and stored once for them: 29;
+//             sums of 16 lanes kept over the loop instead: 0.7, g++ 12 moves them through memory number by number
 //   dquery    one key at a time: 10; four: 23
 //   dkey      rows of queries, so that the numbers and not the queries lie in the lanes, one at a time: 7; four: 19
 #include "attune/attention/score/distance.hpp"
