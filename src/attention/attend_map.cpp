@@ -32,7 +32,11 @@ void map_tiles(const Problem<T>& p, const MapOptions& m, const T* lse, int heads
       for (int i = 0; i < block.queries; ++i) r.stat[i] = lse[row + i] == kHidden<T> ? T(0) : lse[row + i];
     }
     T* out = map + ((std::ptrdiff_t(b) * heads + head) * queries + (block.query - m.first_query)) * s.num_keys;
-    for (Area a = block; a.key < s.num_keys; a.key += p.tile_keys) {
+    const int tiles = (s.num_keys + p.tile_keys - 1) / p.tile_keys;
+    const bool back = p.normalizer.stage->walk() == Walk::last_key_first;
+    for (int index = 0; index < tiles; ++index) {
+      Area a = block;
+      a.key = (back ? tiles - 1 - index : index) * p.tile_keys;
       a.keys = std::min(p.tile_keys, s.num_keys - a.key);
       Tile<T> x{k.x.data(), kLanes, a}, dp{k.dp.data(), kLanes, a};
       k.score({{rows.lanes.data(), rows.out.cols, a.queries, kLanes}, {}, key_rows.part(a.key, a.keys)}, x);

@@ -184,16 +184,49 @@ std::vector<bool> support_of(const Scenario& s, const Arrays<double>& in) {
   return support;
 }
 
+/// What a Taylor test evaluates. A straight-through normalizer is flat where its gradient is not; what it states is the
+/// surrogate plus a constant, hard - surrogate weights, that is frozen at the point where the gradient was taken.
+class Loss {
+ public:
+  explicit Loss(const Scenario& s) : s_(s) {
+    if (!s.surrogate) return;
+    smooth_ = s.plain;
+    smooth_.normalizer = s.surrogate;
+    const auto hard = formula::run(s.plain, s.in).probs, soft = formula::run(smooth_, s.in).probs;
+    std::vector<double> frozen;
+    for (std::size_t n = 0; n < hard.size(); ++n) frozen.push_back(hard[n] - soft[n]);
+    const AttendShape shape = s.shape;
+    const auto add = [shape, frozen, smooth = s.surrogate](const formula::Pair& at, auto x, std::span<const int> keys,
+                                                           auto arrays) {
+      using S = formula::ScalarOf<decltype(x)>;
+      formula::Row<S> r = smooth.on<S>()(at, x, keys, arrays);
+      const int row = (at.batch * shape.num_heads + at.head) * shape.num_queries + at.query;
+      for (std::size_t n = 0; n < keys.size(); ++n) {
+        r.probs[n] += S(frozen[std::size_t(row) * std::size_t(shape.num_keys) + std::size_t(keys[n])]);
+      }
+      return r;
+    };
+    smooth_.normalizer = add;
+  }
+  double operator()(const Arrays<double>& in) const {
+    return s_.surrogate ? dot_of(formula::run(smooth_, in).out, s_.dout) : loss_of(s_, run_public<double>(s_, in));
+  }
+
+ private:
+  const Scenario& s_;
+  formula::Problem smooth_;
+};
+
 struct Taylor {
   double slope = std::numeric_limits<double>::quiet_NaN();
   bool exact = false;  // no remainder at all: the loss is linear along the direction, and the gradient is its slope
 };
 /// The slope of log |f(x + h v) - f(x) - h <gradient, v>| against log h for h = 2^-3 .. 2^-9; NaN if there is a kink on
 /// the way or fewer than three remainders are above 1e-11.
-Taylor taylor(const Row& row, const Result<double>& run, const Arrays<double>& direction) {
+Taylor taylor(const Row& row, const Loss& loss_at, const Result<double>& run, const Arrays<double>& direction) {
   const Scenario& s = row.scenario;
   const std::vector<bool> support = s.kinks ? support_of(s, s.in) : std::vector<bool>{};
-  const double loss = loss_of(s, run), slope = dot_of(run.gradient, direction);
+  const double loss = s.surrogate ? loss_at(s.in) : loss_of(s, run), slope = dot_of(run.gradient, direction);
   double n = 0, sx = 0, sy = 0, sxx = 0, sxy = 0;
   for (int k = 3; k <= 9; ++k) {
     const double h = std::ldexp(1.0, -k);
@@ -202,7 +235,7 @@ Taylor taylor(const Row& row, const Result<double>& run, const Arrays<double>& d
       for (std::size_t e = 0; e < moved[a].size(); ++e) moved[a][e] += h * direction[a][e];
     }
     if (s.kinks && support_of(s, moved) != support) return {};
-    const double remainder = std::abs(loss_of(s, run_public<double>(s, moved)) - loss - h * slope);
+    const double remainder = std::abs(loss_at(moved) - loss - h * slope);
     if (remainder < 1e-11) continue;
     const double x = -k, y = std::log2(remainder);
     n += 1, sx += x, sy += y, sxx += x * x, sxy += x * y;
@@ -227,9 +260,10 @@ Arrays<double> random_direction(Scenario& s, double norm) {
 /// A wrong gradient leaves a remainder that falls with slope 1 in every direction. A right one may still meet a kink,
 /// or a direction in which the curvature happens to vanish, so other and shorter directions are tried.
 void check_taylor(Row& row, const Result<double>& run) {
+  const Loss loss(row.scenario);
   double norm = 1;
   for (int attempt = 0; attempt < 12; ++attempt) {
-    const Taylor t = taylor(row, run, random_direction(row.scenario, norm));
+    const Taylor t = taylor(row, loss, run, random_direction(row.scenario, norm));
     row.taylor_slope = t.slope;
     if (t.exact) return;
     if (row.taylor_slope >= 1.95 && row.taylor_slope <= 2.05) return;

@@ -32,9 +32,10 @@ struct Scenario {
   AttendOptions options;
   formula::Problem plain;  // its shape, offset, visible and kept are those of `reference`
   kernels::ReferenceProblem reference;
-  bool has_oracle = true;             // `reference` says all of it; false: a part has a plain formula alone
-  std::string names[Case::kFactors];  // of the mechanisms, "none" where there is none
-  bool kinks = false;                 // its normalizer has rows where the derivative jumps: where a weight becomes 0
+  bool has_oracle = true;                // `reference` says all of it; false: a part has a plain formula alone
+  std::string names[Case::kFactors];     // of the mechanisms, "none" where there is none
+  formula::NormalizerFormula surrogate;  // of a straight-through normalizer: whose derivative it has; else empty
+  bool kinks = false;                    // its normalizer has rows where the derivative jumps: where a weight becomes 0
   bool wants_dlse = false, wants_dentropy = false;
   Arrays<double> in;  // query, key, value, learned arrays; numbers that float32 holds exactly
   std::vector<double> dout, dlse, dentropy;

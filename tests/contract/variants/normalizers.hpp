@@ -16,11 +16,37 @@ inline const Variants& normalizers() {
       s.kinks = kind == Kind::sparsemax;
     };
   };
+  // What the oracle does not know: the plain formula alone.
+  const auto plain = [](AnyNormalizer stage, formula::NormalizerFormula formula, bool kinks = false) {
+    return [=](Scenario& s) {
+      s.options.normalizer = stage;
+      s.plain.normalizer = formula;
+      s.has_oracle = false;
+      s.kinks = kinks;
+    };
+  };
+  // A straight-through gradient: weights of one formula, derivative of another.
+  const auto hard = [=](Scenario& s) {
+    plain(Hard{}, formula::hard())(s);
+    s.surrogate = formula::softmax();
+  };
   static const Variants all = {
       {"softmax", known(Softmax{}, formula::softmax(), Kind::softmax)},
       {"softmax_with_sink", known(SoftmaxWithSink{}, formula::softmax_with_sink(), Kind::softmax_with_sink)},
       {"sigmoid", known(Sigmoid{}, formula::sigmoid(), Kind::sigmoid)},
-      {"sparsemax", known(Sparsemax{}, formula::sparsemax(), Kind::sparsemax)}};
+      {"sparsemax", known(Sparsemax{}, formula::sparsemax(), Kind::sparsemax)},
+      {"softmax_off_by_one",
+       [=](Scenario& s) {
+         plain(SoftmaxOffByOne{}, formula::softmax_off_by_one())(s);
+         s.reference.normalizer = Kind::softmax_with_sink;  // statistics count one more key
+       }},
+      {"entmax15", plain(Entmax15{}, formula::entmax15(), true)},
+      {"entmax", plain(Entmax{}, formula::entmax(), true)},
+      {"relu", plain(Relu{}, formula::relu(1), true)},
+      {"relu_squared", plain(ReluSquared{}, formula::relu(2), true)},
+      {"unnormalized", plain(Unnormalized{}, formula::unnormalized())},
+      {"hard", hard},
+      {"stick_breaking", plain(StickBreaking{}, formula::stick_breaking())}};
   return all;
 }
 

@@ -1,0 +1,128 @@
+// Hard attention with a straight-through gradient: a row gives weight 1 to its largest logit, and the gradient is that
+// of softmax. On logits with Gumbel noise (a bias) it is the straight-through Gumbel-softmax.
+//
+//     weights = hard + softmax(x) - stop_gradient(softmax(x))
+//
+// "Estimating or propagating gradients through stochastic neurons", arXiv:1308.3432; "Categorical reparameterization
+// with Gumbel-softmax", arXiv:1611.01144
+#pragma once
+#include <string_view>
+
+#include "attune/attention/online_softmax.hpp"
+
+namespace attune {
+
+namespace detail {
+/// The number is `hard`, what it does to a tangent is `soft`.
+template <class T>
+T straight_through(T hard, T) {
+  return hard;
+}
+template <class S>
+Dual<S> straight_through(Dual<S> hard, Dual<S> soft) {
+  return {hard.v, soft.d};
+}
+}  // namespace detail
+
+/// Ties: the first key. `lse` is the place of the chosen key among the keys that the row sees, counted from 0 (exact up
+/// to 2^24 keys in float32). The gradient of value is that of the hard weights. A NaN counts as largest and gives NaN.
+struct Hard {
+  static constexpr std::string_view name = "hard";
+  static constexpr std::string_view source = "arXiv:1611.01144";
+  static constexpr std::string_view cost = "none forward, 2 exp a pair backward; holds 64 numbers a key";
+  static constexpr Walk walk = Walk::whole_rows;
+
+  template <class T>
+  void forward(Tile<T>& x, Rows<T>& r, Call<T>&) const {
+    const int count = r.queries;
+    T best[kLanes] = {}, place[kLanes] = {}, total[kLanes] = {};
+    for (int i = 0; i < count; ++i) {
+      best[i] = kHidden<T>;
+      r.max[i] = T(-1);
+    }
+    each_row(x, [&](const T* s, int n) {
+      for (int i = 0; i < n; ++i) {
+        const bool better = best[i] < s[i] || (!(s[i] == s[i]) && best[i] == best[i]);
+        r.max[i] = better ? place[i] : r.max[i];
+        best[i] = better ? s[i] : best[i];
+        place[i] += s[i] == kHidden<T> ? T(0) : T(1);
+      }
+    });
+    for (int i = 0; i < count; ++i) {
+      best[i] = best[i] == kHidden<T> ? T(0) : best[i];
+      place[i] = T(0);
+      r.factor[i] = T(1);
+    }
+    if constexpr (is_dual<T>) {
+      each_row(x, [&](const T* s, int n) {
+        for (int i = 0; i < n; ++i) total[i] += exp(s[i] - best[i]);
+      });
+    }
+    each_row(x, [&](T* s, int n) {
+      for (int i = 0; i < n; ++i) {
+        const bool seen = !(s[i] == kHidden<T>);
+        T soft = T(0);
+        if constexpr (is_dual<T>) soft = seen ? exp(s[i] - best[i]) / total[i] : T(0);
+        s[i] = detail::straight_through(chosen(s[i], seen && place[i] == r.max[i]), soft);
+        place[i] += seen ? T(1) : T(0);
+      }
+    });
+  }
+  template <class T>
+  void finish(Rows<T>& r, Call<T>&) const {
+    for (int i = 0; i < r.queries; ++i) {
+      r.factor[i] = T(1);
+      r.stat[i] = r.max[i];
+    }
+  }
+  // dx = p (dp - sum p dp) with p of softmax, whose sums are a walk of their own.
+  template <class T>
+  void sweep(const Tile<T>& x, const Tile<T>& dp, Rows<T>& r, Call<T>&) const {
+    T top[kLanes] = {};
+    for (int i = 0; i < r.queries; ++i) top[i] = r.sum[i] > T(0) ? r.max[i] : kHidden<T>;
+    each_row(x, [&](const T* s, int n) {
+      for (int i = 0; i < n; ++i) top[i] = top[i] < s[i] ? s[i] : top[i];
+    });
+    for (int i = 0; i < r.queries; ++i) top[i] = top[i] == kHidden<T> ? T(0) : top[i];
+    raise_maximum(r, top);
+    for (int i = 0; i < r.queries; ++i) r.first[i] *= r.factor[i];
+    for (int j = 0; j < x.area.keys; ++j) {
+      const T *s = x[j], *d = dp[j];
+      for (int i = 0; i < r.queries; ++i) {
+        const T e = exp(s[i] - top[i]);
+        r.sum[i] += e;
+        r.first[i] += e * d[i];
+      }
+    }
+  }
+  template <class T>
+  void begin_backward(Rows<T>& r, Call<T>&) const {
+    for (int i = 0; i < r.queries; ++i) {
+      const bool seen = r.sum[i] > T(0);
+      r.delta[i] = seen ? r.first[i] / r.sum[i] : T(0);
+      r.max[i] = seen ? r.max[i] + log(r.sum[i]) : T(0);
+    }
+  }
+  template <class T>
+  void backward(Tile<T>& x, Tile<T>& dp, Rows<T>& r, Call<T>&) const {
+    T* place = r.second;
+    for (int j = 0; j < x.area.keys; ++j) {
+      T *s = x[j], *d = dp[j];
+      for (int i = 0; i < r.queries; ++i) {
+        const bool seen = !(s[i] == kHidden<T>);
+        const T soft = exp(s[i] - r.max[i]);
+        d[i] = soft * (d[i] - r.delta[i]);
+        s[i] = detail::straight_through(chosen(s[i], seen && place[i] == r.stat[i]), soft);
+        place[i] += seen ? T(1) : T(0);
+      }
+    }
+  }
+
+ private:
+  template <class T>
+  static T chosen(T x, bool is) {
+    return is ? (x == x ? T(1) : x) : T(0);
+  }
+};
+
+}  // namespace attune
