@@ -7,6 +7,7 @@
 // Only a factor would commute with the rescaling of an online softmax, so the rows are taken whole. "FlexAttention",
 // arXiv:2412.05496; ONNX FlexAttention (ai.onnx.preview).
 #pragma once
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -44,7 +45,7 @@ struct PointwiseProbs {
       r.max[i] = top[i] + log(sum[i]);
       r.factor[i] = T(1);
     }
-    const Area& a = x.area;
+    const Area a = x.area;
     each_row(x, [&, this](T* s, int n) {
       for (int i = 0; i < n; ++i) {
         const T p = exp(s[i] - r.max[i]);
@@ -63,13 +64,19 @@ struct PointwiseProbs {
   // own.
   template <class T>
   void sweep(const Tile<T>& x, const Tile<T>& dw, Rows<T>& r, Call<T>&) const {
-    for (int j = 0; j < x.area.keys; ++j) {
+    const int n = r.queries;
+    const Area a = x.area;
+    T lse[kLanes], sum[kLanes];
+    std::copy(r.stat, r.stat + n, lse);
+    std::copy(r.first, r.first + n, sum);
+    for (int j = 0; j < a.keys; ++j) {
       const T *s = x[j], *d = dw[j];
-      for (int i = 0; i < r.queries; ++i) {
-        const T p = exp(s[i] - r.stat[i]);
-        r.first[i] += p > T(0) ? p * slope(p, at(x.area, i)) * d[i] : T(0);
+      for (int i = 0; i < n; ++i) {
+        const T p = exp(s[i] - lse[i]);
+        sum[i] += p > T(0) ? p * slope(p, at(a, i)) * d[i] : T(0);
       }
     }
+    std::copy(sum, sum + n, r.first);
   }
   template <class T>
   void begin_backward(Rows<T>& r, Call<T>&) const {
@@ -77,12 +84,17 @@ struct PointwiseProbs {
   }
   template <class T>
   void backward(Tile<T>& x, Tile<T>& dw, Rows<T>& r, Call<T>&) const {
-    for (int j = 0; j < x.area.keys; ++j) {
+    const int n = r.queries;
+    const Area a = x.area;
+    T lse[kLanes], delta[kLanes];
+    std::copy(r.stat, r.stat + n, lse);
+    std::copy(r.delta, r.delta + n, delta);
+    for (int j = 0; j < a.keys; ++j) {
       T *s = x[j], *d = dw[j];
-      for (int i = 0; i < r.queries; ++i) {
-        const T p = exp(s[i] - r.stat[i]);
-        d[i] = p > T(0) ? p * (slope(p, at(x.area, i)) * d[i] - r.delta[i]) : T(0);
-        s[i] = s[i] == kHidden<T> ? T(0) : T(f(p, at(x.area, i)));
+      for (int i = 0; i < n; ++i) {
+        const T p = exp(s[i] - lse[i]);
+        d[i] = p > T(0) ? p * (slope(p, at(a, i)) * d[i] - delta[i]) : T(0);
+        s[i] = s[i] == kHidden<T> ? T(0) : T(f(p, at(a, i)));
       }
     }
   }

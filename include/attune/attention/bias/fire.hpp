@@ -45,21 +45,20 @@ struct Fire {
   template <class T>
   void apply(Tile<T>& x, Tile<T>*, Call<T>& call) const {
     const Shares<T> z(x.area, call, length, 0);
-    const Parameter<T>* p = call.parameter.data();
-    each_row(x, [&, j = 0](T* row, int n) mutable {
-      T share[kLanes], sum[kLanes];
-      z.row(j++, share);
-      for (int i = 0; i < n; ++i) sum[i] = *p[kBias].value;
-      for (int u = 0; u < hidden_dim; ++u) {
-        const T w = p[kHiddenWeight].value[u], b = p[kHiddenBias].value[u], v = p[kWeight].value[u];
-        for (int i = 0; i < n; ++i) sum[i] += v * act(w * share[i] + b);
-      }
+    const int n = x.area.queries;
+    T share[kLanes], sum[kLanes];
+    for (int j = 0; j < x.area.keys; ++j) {
+      z.row(j, share);
+      if (activation == FireActivation::tanh)
+        run<true>(n, share, sum, call);
+      else
+        run<false>(n, share, sum, call);
+      T* row = x[j];
       for (int i = 0; i < n; ++i) row[i] += sum[i];
-    });
+    }
   }
   template <class T>
   void backward(const Tile<T>*, Tile<T>& dx, Call<T>& call) const {
-    const Parameter<T>* p = call.parameter.data();
     const int n = dx.area.queries, keys = dx.area.keys;
     const Shares<T> z(dx.area, call, length, 2 * std::size_t(keys) * kLanes);
     T *share = z.rest, *dshare = share + std::ptrdiff_t(keys) * kLanes;
@@ -67,26 +66,11 @@ struct Fire {
       z.row(j, share + j * kLanes);
       for (int i = 0; i < n; ++i) dshare[j * kLanes + i] = T(0);
     }
-    *p[kBias].grad += sum_each(dx, [](T& d, int, int) { return d; });
-    // h = act(w z + b), the unit adds v h: dv = h dx, and t = v act' dx gives dw = t z, db = t, dz = t w.
-    for (int u = 0; u < hidden_dim; ++u) {
-      const T w = p[kHiddenWeight].value[u], b = p[kHiddenBias].value[u], v = p[kWeight].value[u];
-      T dw[kLanes] = {}, db[kLanes] = {}, dv[kLanes] = {};
-      for (int j = 0; j < keys; ++j) {
-        const T *d = dx[j], *s = share + j * kLanes;
-        T* ds = dshare + j * kLanes;
-        for (int i = 0; i < n; ++i) {
-          const T before = w * s[i] + b, h = act(before), t = v * slope(before, h) * d[i];
-          dv[i] += h * d[i];
-          db[i] += t;
-          dw[i] += t * s[i];
-          ds[i] += t * w;
-        }
-      }
-      p[kHiddenWeight].grad[u] += sum_lanes(dw, n);
-      p[kHiddenBias].grad[u] += sum_lanes(db, n);
-      p[kWeight].grad[u] += sum_lanes(dv, n);
-    }
+    *call.parameter[kBias].grad += sum_each(dx, [](T& d, int, int) { return d; });
+    if (activation == FireActivation::tanh)
+      run_backward<true>(dx, share, dshare, call);
+    else
+      run_backward<false>(dx, share, dshare, call);
     z.backward(dx.area, share, dshare, call);
   }
 
@@ -146,15 +130,55 @@ struct Fire {
     }
   };
 
-  template <class T>
-  T act(T x) const {
-    if (activation == FireActivation::tanh) return tanh(x);
-    return x > T(0) ? x : T(0);
+  // The network for a row of the tile.
+  template <bool kTanh, class T>
+  void run(int n, const T* share, T* sum, Call<T>& call) const {
+    const Parameter<T>* p = call.parameter.data();
+    for (int i = 0; i < n; ++i) sum[i] = *p[kBias].value;
+    for (int u = 0; u < hidden_dim; ++u) {
+      const T w = p[kHiddenWeight].value[u], b = p[kHiddenBias].value[u], v = p[kWeight].value[u];
+      for (int i = 0; i < n; ++i) sum[i] += v * act<kTanh>(w * share[i] + b);
+    }
   }
-  template <class T>
-  T slope(T before, T h) const {
-    if (activation == FireActivation::tanh) return T(1) - h * h;
-    return before > T(0) ? T(1) : T(0);
+  // h = act(w z + b), the unit adds v h: dv = h dx, and t = v act' dx gives dw = t z, db = t, dz = t w.
+  template <bool kTanh, class T>
+  void run_backward(const Tile<T>& dx, const T* share, T* dshare, Call<T>& call) const {
+    const Parameter<T>* p = call.parameter.data();
+    const int n = dx.area.queries;
+    for (int u = 0; u < hidden_dim; ++u) {
+      const T w = p[kHiddenWeight].value[u], b = p[kHiddenBias].value[u], v = p[kWeight].value[u];
+      T dw[kLanes] = {}, db[kLanes] = {}, dv[kLanes] = {};
+      for (int j = 0; j < dx.area.keys; ++j) {
+        const T *d = dx[j], *z = share + j * kLanes;
+        T* dz = dshare + j * kLanes;
+        T h[kLanes];
+        for (int i = 0; i < n; ++i) h[i] = act<kTanh>(w * z[i] + b);
+        for (int i = 0; i < n; ++i) {
+          const T t = v * slope<kTanh>(h[i]) * d[i];
+          dv[i] += h[i] * d[i];
+          db[i] += t;
+          dw[i] += t * z[i];
+          dz[i] += t * w;
+        }
+      }
+      p[kHiddenWeight].grad[u] += sum_lanes(dw, n);
+      p[kHiddenBias].grad[u] += sum_lanes(db, n);
+      p[kWeight].grad[u] += sum_lanes(dv, n);
+    }
+  }
+  template <bool kTanh, class T>
+  static T act(T x) {
+    if constexpr (kTanh)
+      return tanh(x);
+    else
+      return x > T(0) ? x : T(0);
+  }
+  template <bool kTanh, class T>
+  static T slope(T h) {
+    if constexpr (kTanh)
+      return T(1) - h * h;
+    else
+      return h > T(0) ? T(1) : T(0);
   }
 };
 
