@@ -115,13 +115,34 @@ AttendOptions attend_options(const MultiHeadAttentionOptions& o) {
   return a;
 }
 
+/// Where FIRE's network starts: as the two linear layers of its paper, psi at 0.1 and the threshold at its length.
+void start_fire(const AttendParameter& p, Tensor& x) {
+  if (p.name == "rate" || p.name == "threshold")
+    x.fill(p.name == "rate" ? 0.1 : 1);
+  else if (p.name == "bias")
+    x.fill(0);
+  else
+    initialize(x, {Init::uniform, p.name == "weight" ? 1 / std::sqrt(double(x.shape().back())) : 1},
+               default_generator());
+}
+
 /// The customary start of a stage's learned array.
 void start_values(const AttendParameter& p, Tensor& x, const MultiHeadAttentionOptions& o) {
   if (p.stage == "alibi") {
     for (std::int64_t h = 0; h < x.size(); ++h) x.data<float>()[h] = float(alibi_slope(int(h), int(x.size())));
   } else if (p.stage == "sigmoid") {
     x.fill(-std::log(double(std::max<std::int64_t>(1, o.num_tokens))));  // as much mass in all as a softmax has
-  } else if (p.stage == "dense" || p.stage == "softmax_with_sink") {
+  } else if (p.stage == "kerple" && p.name == "scale") {  // spread over (0, 2), from which its paper draws
+    for (std::int64_t h = 0; h < x.size(); ++h) x.data<float>()[h] = float(2 * h + 1) / float(x.size());
+  } else if (p.stage == "kerple") {
+    x.fill(0.5);
+  } else if (p.stage == "log_n") {  // plain attention at the length of the training
+    x.fill(1 / std::log(double(std::max<std::int64_t>(2, o.num_tokens))));
+  } else if (p.stage == "fire") {
+    start_fire(p, x);
+  } else if (p.stage == "temperature") {
+    x.fill(1);
+  } else if (p.stage == "dense" || p.stage == "softmax_with_sink" || p.stage == "relative_buckets") {
     x.fill(0);
   } else if (p.stage == "cosine") {
     x.fill(0.1);  // arXiv:2111.09883
