@@ -130,29 +130,57 @@ void set(std::string_view stage, const StageOption& option, const OptionValue& v
       option.place);
 }
 
-template <class Any, class List>
-Any named(const char* kind, std::string_view name, const OptionValues& values, const AttendShape& shape) {
-  check_mechanism(kind, std::string(name));
-  Any found;
+void set_all(std::string_view stage, const std::vector<StageOption>& options, const OptionValues& values) {
+  for (const auto& [option, value] : values) {
+    std::string names;
+    bool known = false;
+    for (const StageOption& o : options) {
+      names += (names.empty() ? "" : ", ") + std::string(o.name);
+      if (o.name == option) set(stage, o, value), known = true;
+    }
+    if (!known) {
+      fail(std::string(stage), names.empty() ? "no options" : "an option: " + names, fmt::format("got \"{}\"", option));
+    }
+  }
+}
+
+/// The values that the options have.
+OptionValues values_of(const std::vector<StageOption>& options) {
+  OptionValues values;
+  for (const StageOption& option : options) {
+    std::visit(
+        [&](const auto& place) {
+          using Place = std::decay_t<decltype(place)>;
+          const std::string name(option.name);
+          if constexpr (std::is_same_v<Place, OptionChoice>) {
+            values[name] = std::string(place.names[*place.value]);
+          } else if constexpr (std::is_same_v<Place, std::optional<double>*>) {
+            if (*place) values[name] = **place;
+          } else if constexpr (std::is_same_v<Place, std::vector<int>*>) {
+            values[name] = std::vector<double>(place->begin(), place->end());
+          } else if constexpr (std::is_same_v<Place, int*>) {
+            values[name] = double(*place);
+          } else {
+            values[name] = *place;
+          }
+        },
+        option.place);
+  }
+  return values;
+}
+
+/// Calls f(stage) with the stage of this name and these options.
+template <class List, class F>
+void with_named(std::string_view kind, std::string_view name, const OptionValues& values, F f) {
+  check_mechanism(std::string(kind), std::string(name));
+  bool found = false;
   const auto look = [&]<class S>(std::type_identity<S>) {
     if constexpr (kByName<S>) {
       if (S::name != name) return;
       S stage;
-      const std::vector<StageOption> options = options_of(stage);
-      for (const auto& [option, value] : values) {
-        std::string names;
-        bool known = false;
-        for (const StageOption& o : options) {
-          names += (names.empty() ? "" : ", ") + std::string(o.name);
-          if (o.name == option) set(name, o, value), known = true;
-        }
-        if (!known) {
-          fail(std::string(name), names.empty() ? "no options" : "an option: " + names,
-               fmt::format("got \"{}\"", option));
-        }
-      }
-      if constexpr (requires { stage.fit(shape); }) stage.fit(shape);
-      found = std::move(stage);
+      set_all(name, options_of(stage), values);
+      found = true;
+      f(stage);
     }
   };
   [&]<class... S>(std::type_identity<std::tuple<S...>>) {
@@ -160,6 +188,15 @@ Any named(const char* kind, std::string_view name, const OptionValues& values, c
   }(std::type_identity<List>{});
   if (!found)
     fail("mechanisms", fmt::format("a {} that a name and options are enough for", kind), "got " + std::string(name));
+}
+
+template <class Any, class List>
+Any named(const char* kind, std::string_view name, const OptionValues& values, const AttendShape& shape) {
+  Any found;
+  with_named<List>(kind, name, values, [&](auto& stage) {
+    if constexpr (requires { stage.fit(shape); }) stage.fit(shape);
+    found = std::move(stage);
+  });
   return found;
 }
 
@@ -191,6 +228,24 @@ void check_mechanism(const std::string& kind, const std::string& name) {
   fail("mechanisms",
        names.empty() ? "a kind: position, score, bias, mask or normalizer" : fmt::format("a {}: {}", kind, names),
        fmt::format("got {} \"{}\"", kind, name));
+}
+
+OptionValues complete_options(std::string_view kind, std::string_view name, const OptionValues& values) {
+  OptionValues complete;
+  const auto read = [&](auto& stage) { complete = values_of(options_of(stage)); };
+  if (kind == "position")
+    with_named<AllPositions>(kind, name, values, read);
+  else if (kind == "score")
+    with_named<AllScores>(kind, name, values, read);
+  else if (kind == "bias")
+    with_named<AllBiases>(kind, name, values, read);
+  else if (kind == "mask")
+    with_named<AllMasks>(kind, name, values, read);
+  else if (kind == "normalizer")
+    with_named<AllNormalizers>(kind, name, values, read);
+  else
+    check_mechanism(std::string(kind), std::string(name));
+  return complete;
 }
 
 AnyPosition position_named(std::string_view name, const OptionValues& values, const AttendShape& shape) {

@@ -9,6 +9,7 @@
 #include "attune/base/error.hpp"
 #include "attune/base/parallel.hpp"
 #include "cli/commands.hpp"
+#include "cli/stage_text.hpp"
 
 namespace attune::cli {
 namespace {
@@ -17,9 +18,9 @@ struct ExplainArguments {
   std::vector<int> shape, window;
   int keys = 0, kv_heads = 0, value_dim = 0, threads = 0;
   std::string score = "scaled_dot", normalizer = "softmax", position, dtype = "float32";
-  std::vector<std::string> bias;
+  std::vector<std::string> bias, mask;
   bool causal = false, padding = false, json = false;
-  double cap = 30, dropout = 0;
+  double dropout = 0;
 };
 
 DType dtype_named(const std::string& name) {
@@ -42,17 +43,18 @@ void explain_call(const ExplainArguments& a) {
   s.query_dim = s.key_dim = a.shape[3];
   s.value_dim = a.value_dim ? a.value_dim : s.key_dim;
   AttendOptions o{.dropout_p = a.dropout};
-  o.score = score_named(a.score, {}, s);
-  o.normalizer = normalizer_named(a.normalizer, {}, s);
-  if (!a.position.empty()) o.position = position_named(a.position, {}, s);
-  for (const std::string& name : a.bias) {
-    OptionValues options;
-    if (name == SoftCap::name) options["cap"] = a.cap;
-    o.bias.push_back(bias_named(name, options, s));
-  }
+  const auto named = [&](auto make, const std::string& text) {
+    const StageText stage = stage_from_text(text);
+    return make(stage.name, stage.options, s);
+  };
+  o.score = named(score_named, a.score);
+  o.normalizer = named(normalizer_named, a.normalizer);
+  if (!a.position.empty()) o.position = named(position_named, a.position);
+  for (const std::string& text : a.bias) o.bias.push_back(named(bias_named, text));
   const auto add = [&](AnyMask mask) { o.mask = o.mask ? o.mask & mask : mask; };
   if (a.causal) add(Causal{});
   if (!a.window.empty()) add(Window{.left = a.window[0], .right = a.window[1]});
+  for (const std::string& text : a.mask) add(named(mask_named, text));
   if (a.padding) add(Padding{std::vector<int>(std::size_t(s.batch_size), s.num_keys)});
   if (a.threads) set_num_threads(a.threads);
   const Explanation e = explain(s, dtype_named(a.dtype), o);
@@ -82,11 +84,12 @@ void add_explain(CLI::App& program) {
   command->add_option("--kv-heads", a->kv_heads, "key heads, if fewer than heads")->check(CLI::PositiveNumber);
   command->add_option("--value-dim", a->value_dim, "width of values, if not that of keys")->check(CLI::PositiveNumber);
   command->add_option("--dtype", a->dtype, "float32, float64, bfloat16 or float16");
-  command->add_option("--score", a->score, "by its name in `attune info --mechanisms`, as all stages");
+  command->add_option("--score", a->score,
+                      "NAME or NAME:option=value,..., as all stages; see `attune info --mechanisms`");
   command->add_option("--bias", a->bias, "may be given several times: a chain, in order");
   command->add_option("--position", a->position, "a position stage");
   command->add_option("--normalizer", a->normalizer, "a normalizer");
-  command->add_option("--cap", a->cap, "of soft_cap");
+  command->add_option("--mask", a->mask, "may be given several times: a key is visible if all say so");
   command->add_option("--window", a->window, "left,right: keys that far from a query are visible; -1 all")
       ->delimiter(',')
       ->expected(2);
@@ -95,7 +98,7 @@ void add_explain(CLI::App& program) {
   command->add_option("--dropout", a->dropout, "probability of a weight to be dropped");
   command->add_option("--threads", a->threads, "memory for so many threads")->check(CLI::PositiveNumber);
   command->add_flag("--json", a->json, "print JSON");
-  command->footer("Example:\n  attune explain --shape 1,8,1024,64 --causal --bias alibi");
+  command->footer("Example:\n  attune explain --shape 1,8,1024,64 --causal --bias soft_cap:cap=12 --bias alibi");
   command->callback([a] { explain_call(*a); });
 }
 

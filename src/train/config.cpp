@@ -3,11 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <type_traits>
 #include <variant>
 
 #include "attune/base/error.hpp"
 #include "attune/io/atomic_file.hpp"
+#include "train/attention_config.hpp"
 #include "train/config_fields.hpp"
 
 namespace attune::train {
@@ -96,6 +98,9 @@ class Writer {
   void key(std::string_view name, const T& value, const detail::Rule&) {
     text += fmt::format("{} = {}\n", name, toml_of(value));
   }
+  void names(std::string_view name, const std::vector<std::string>& value, const detail::Rule& rule) {
+    key(name, value, rule);
+  }
   template <class Body>
   void table(std::string_view name, Body&& body) {
     const std::string above = path_;
@@ -103,6 +108,19 @@ class Writer {
     text += fmt::format("\n[{}]\n", path_);
     body();
     path_ = above;
+  }
+  template <class T>
+  void key_or_stage(std::string_view name, const T& value, const detail::Rule& rule, const AttentionConfig& attention) {
+    const auto stages = named_stages(attention);
+    if (std::none_of(stages.begin(), stages.end(), [&](const NamedStage& s) { return s.name == name; }))
+      key(name, value, rule);
+  }
+  void stages(const AttentionConfig& attention) {
+    for (const auto& [stage, values] : complete_stage_options(attention)) {
+      table(stage, [&, &all = values] {
+        for (const auto& [option, value] : all) text += fmt::format("{} = {}\n", option, toml_of(value));
+      });
+    }
   }
   void schedule(std::string_view name, const optim::ScheduleSpec& spec) {
     table(name, [&] {
@@ -118,6 +136,10 @@ class Writer {
 };
 
 }  // namespace
+
+std::int64_t most_tokens(const RunConfig& config) {
+  return config.task == "translate" ? std::max<std::int64_t>(256, 2 * config.data.max_tokens) : config.model.context;
+}
 
 std::string config_text(const RunConfig& config) {
   RunConfig complete = config;

@@ -13,8 +13,10 @@ namespace attune::train::detail {
 /// The most that an integer key takes: enough for everything, and products of two still fit 64 bits.
 inline constexpr double kMost = 1e9;
 
-/// Calls visit.key(name, value, rule) for every key, visit.table(name, body) around those of a table, and
-/// visit.schedule(name, spec). Config is RunConfig or const RunConfig.
+/// Calls visit.key(name, value, rule) for every key, visit.table(name, body) around those of a table,
+/// visit.schedule(name, spec), visit.names(name, list, rule) for a list that one text may stand for, and in
+/// [model.attention] visit.key_or_stage(name, value, rule, attention) for a key that a stage shares its name with and,
+/// last, visit.stages(attention) for the options of stages. Config is RunConfig or const RunConfig.
 template <class Config, class Visit>
 void visit_fields(Config& c, Visit& visit) {
   visit.key("task", c.task, one_of({"translate", "language-model", "recall"}));
@@ -54,15 +56,14 @@ void visit_fields(Config& c, Visit& visit) {
     visit.table("attention", [&] {
       visit.key("score", c.model.attention.score, Rule{.mechanism = "score"});
       visit.key("position", c.model.attention.position, Rule{.choices = {"none"}, .mechanism = "position"});
-      visit.key("bias", c.model.attention.bias, Rule{.mechanism = "bias"});
-      visit.key("mask", c.model.attention.mask, Rule{.choices = {"none"}, .mechanism = "mask"});
+      visit.names("bias", c.model.attention.bias, Rule{.mechanism = "bias"});
+      visit.names("mask", c.model.attention.mask, Rule{.mechanism = "mask"});
       visit.key("normalizer", c.model.attention.normalizer, Rule{.mechanism = "normalizer"});
-      visit.key("window", c.model.attention.window, between(0, kMost));
-      visit.key("soft_cap", c.model.attention.soft_cap, above(0));
-      visit.key("qk_norm", c.model.attention.qk_norm, one_of({"none", "rms", "l2"}));
+      visit.key_or_stage("qk_norm", c.model.attention.qk_norm, one_of({"none", "rms", "l2"}), c.model.attention);
       visit.key("output_gate", c.model.attention.output_gate, any());
       visit.key("sigma_reparam", c.model.attention.sigma_reparam, any());
       visit.key("mup_base_head_dim", c.model.attention.mup_base_head_dim, between(0, 1e6));
+      visit.stages(c.model.attention);
     });
   });
   visit.table("train", [&] {

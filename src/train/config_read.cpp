@@ -11,10 +11,10 @@
 #include <variant>
 #include <vector>
 
-#include "attune/attention/mechanisms.hpp"
 #include "attune/base/error.hpp"
 #include "attune/base/nearest.hpp"
 #include "attune/io/atomic_file.hpp"
+#include "train/attention_config.hpp"
 #include "train/config_fields.hpp"
 #include "train/config_table.hpp"
 
@@ -59,7 +59,8 @@ std::string shown(const toml::node& node) {
 
 class Reader {
  public:
-  Reader(const toml::table& root, std::string_view file) : table_(&root), file_(file) {}
+  Reader(const toml::table& root, std::string_view file, ConfigSource source)
+      : table_(&root), file_(file), source_(source) {}
 
   template <class T>
   void key(std::string_view name, T& value, const Rule& rule) {
@@ -68,6 +69,58 @@ class Reader {
     if (!node) return;
     lines_[path_.empty() ? std::string(name) : fmt::format("{}.{}", path_, name)] = line_of(*node);
     read(name, *node, value, rule);
+  }
+
+  /// A list; a text is a list of one, and "none" of nothing.
+  void names(std::string_view name, std::vector<std::string>& value, Rule rule) {
+    const toml::node* node = table_ ? table_->get(name) : nullptr;
+    if (!node || !node->is_string()) return key(name, value, rule);
+    rule.choices.push_back("none");
+    std::string one;
+    key(name, one, rule);
+    value.clear();
+    if (one != "none") value.push_back(one);
+  }
+
+  /// A key that a stage shares its name with: as a table it holds that stage's options.
+  template <class T>
+  void key_or_stage(std::string_view name, T& value, const Rule& rule, const AttentionConfig&) {
+    if (table_ && table_->contains(name) && (*table_)[name].is_table())
+      known_[path_].emplace_back(name);
+    else
+      key(name, value, rule);
+  }
+
+  /// The tables named after stages. To be called after the keys that name the stages.
+  void stages(AttentionConfig& attention) {
+    const std::vector<std::string> plain_keys = known_[path_];
+    for (const NamedStage& stage : named_stages(attention)) known_[path_].push_back(stage.name);
+    if (!table_) return;
+    std::vector<std::string> all;
+    for (const Mechanism& m : mechanisms()) all.push_back(m.name);
+    for (const auto& [key, node] : *table_) {
+      const std::string name(key.str());
+      const auto stages = named_stages(attention);
+      const bool named =
+          std::any_of(stages.begin(), stages.end(), [&](const NamedStage& stage) { return stage.name == name; });
+      if (!named && std::find(all.begin(), all.end(), name) == all.end()) continue;  // finish() knows what it is
+      if (!node.is_table() && std::find(plain_keys.begin(), plain_keys.end(), name) != plain_keys.end()) continue;
+      lines_[fmt::format("{}.{}", path_, name)] = line_of(node);
+      if (source_ == ConfigSource::run && node.is_number() && (name == "soft_cap" || name == "window")) {
+        known_[path_].push_back(name);
+        if (named) attention.options[name] = options_of_older_versions(name, *node.template value<double>());
+        continue;
+      }
+      if (!node.is_table())
+        complain(node, fmt::format("a table [{}.{}] with the options of the stage", path_, name), "got " + shown(node));
+      if (!named)
+        complain(node, "the options of a stage that [model.attention] names", fmt::format("got those of {}", name));
+      OptionValues& values = attention.options[name];
+      for (const auto& [option, value] : *node.as_table()) {
+        lines_[fmt::format("{}.{}.{}", path_, name, option.str())] = line_of(value);
+        values[std::string(option.str())] = option_value(option.str(), value);
+      }
+    }
   }
 
   template <class Body>
@@ -87,9 +140,9 @@ class Reader {
   }
 
   /// To be called last: the first key in the file that nothing asked for is an error.
-  void finish(ConfigSource source) {
+  void finish() {
     look_for_unknown_keys();
-    if (source == ConfigSource::run) {
+    if (source_ == ConfigSource::run) {
       std::erase_if(unknown_,
                     [](const Unknown& u) { return u.path == "optimizer" && !optimizers_with(u.key).empty(); });
     }
@@ -135,6 +188,19 @@ class Reader {
 
   [[noreturn]] void complain(const toml::node& node, std::string_view expectation, std::string_view finding) const {
     complain(line_of(node), expectation, finding);
+  }
+
+  static OptionValues options_of_older_versions(const std::string& name, double x) {
+    return name == "window" ? OptionValues{{"left", x}, {"right", x}} : OptionValues{{"cap", x}};
+  }
+
+  OptionValue option_value(std::string_view name, const toml::node& node) {
+    if (node.is_boolean()) return *node.value<bool>();
+    if (node.is_number()) return *node.value<double>();
+    if (node.is_string()) return *node.value<std::string>();
+    std::vector<double> list;
+    read(name, node, list, {});
+    return list;
   }
 
   /// Does something with another table as the one where keys are looked for.
@@ -279,6 +345,7 @@ class Reader {
 
   const toml::table* table_;
   std::string file_, path_;
+  ConfigSource source_;
   std::map<std::string, std::vector<std::string>> known_;  // keys by table
   std::map<std::string, std::size_t> lines_;
   std::vector<Unknown> unknown_;
@@ -309,8 +376,8 @@ void check_together(const RunConfig& c, const Reader& reader) {
             fmt::format("got {} and {}", m.model_dim, m.num_heads));
   expect_at(m.num_kv_heads == 0 || m.num_heads % m.num_kv_heads == 0, "model.num_kv_heads",
             "`num_heads`, a multiple of `num_kv_heads`", fmt::format("got {} and {}", m.num_heads, m.num_kv_heads));
-  expect_at(m.attention.mask != "window" || m.attention.window > 0, "model.attention.mask",
-            "`window` above 0 with a mask \"window\"", fmt::format("got {}", m.attention.window));
+  if (const auto wrong = wrong_stage(m, most_tokens(c)))
+    expect_at(false, ("model.attention." + wrong->key).c_str(), wrong->expectation, wrong->finding);
   if (m.mup_base_width > 0) {
     // Others divide by norms, singular values or nothing, and need other powers of the width, or take no factors.
     const std::array<std::string_view, 7> kin{"adam", "adamw", "nadam", "radam", "lion", "ademamix", "schedule_free"};
@@ -363,9 +430,9 @@ RunConfig parse_config(std::string_view text, std::string_view name) {
 
 RunConfig config_from_table(const toml::table& root, std::string_view name, ConfigSource source) {
   RunConfig config;
-  Reader reader(root, name);
+  Reader reader(root, name, source);
   detail::visit_fields(config, reader);
-  reader.finish(source);
+  reader.finish();
   check_together(config, reader);
   try {
     config.schedule = detail::complete_schedule(config.schedule, config.train.steps);

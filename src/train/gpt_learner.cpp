@@ -86,17 +86,10 @@ models::GptOptions gpt_options(const RunConfig& config, std::int64_t vocab_size,
   options.init_deviation = model.init_deviation;
   options.embedding_deviation = model.embedding_deviation;
   options.mup_base_width = model.mup_base_width;
-  options.learned_positions = options.sinusoidal_positions = false;
-  const std::string& position = model.attention.position;
-  if (position == Rotary::name)
-    options.position = Rotary{};
-  else if (position == "learned")
-    options.learned_positions = true;
-  else if (position == "sinusoidal")
-    options.sinusoidal_positions = true;
-  else if (position != "none")
-    fail("gpt_options", "a position that a recipe can name: none, sinusoidal, learned or rotary", position);
-  StagesOfRecipe stages = stages_of_recipe(model);
+  options.learned_positions = model.attention.position == "learned";
+  options.sinusoidal_positions = model.attention.position == "sinusoidal";
+  StagesOfRecipe stages = stages_of_recipe(model, context);
+  options.position = std::move(stages.position);
   options.score = std::move(stages.score);
   options.bias = std::move(stages.bias);
   options.mask = std::move(stages.mask);

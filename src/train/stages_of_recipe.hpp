@@ -7,6 +7,7 @@
 namespace attune::train {
 
 struct StagesOfRecipe {
+  AnyPosition position;  // none if positions are added to the embeddings, or there are none
   AnyScore score;
   Biases bias;
   AnyMask mask;
@@ -14,7 +15,8 @@ struct StagesOfRecipe {
   nn::Stability stability;
 };
 
-/// Throws Error("model_options: ...") for a mechanism that exists but that a recipe cannot name.
-StagesOfRecipe stages_of_recipe(const ModelConfig& model);
+/// For sequences of at most `tokens`. Throws Error("model_options: ...") for a mechanism that a recipe cannot name, and
+/// what the stage throws for options that it does not take.
+StagesOfRecipe stages_of_recipe(const ModelConfig& model, std::int64_t tokens);
 
 }  // namespace attune::train

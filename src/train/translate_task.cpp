@@ -102,16 +102,12 @@ models::Seq2SeqOptions model_options(const RunConfig& config, std::int64_t vocab
   options.padding_id = kPaddingId;
   options.begin_id = kBeginId;
   options.end_id = kEndId;
-  // Rotary positions act inside the attention; the others are added to the tokens.
-  if (model.attention.position == Rotary::name) {
-    options.positions = models::TokenPositions::none;
-    options.position = Rotary{};
-  } else {
-    options.positions = models::token_positions_from_name(model.attention.position);
-    // Twice what training sees: decoding may write more tokens than the longest target.
-    options.num_positions = std::max<std::int64_t>(256, 2 * config.data.max_tokens);
-  }
-  StagesOfRecipe stages = stages_of_recipe(model);
+  // Twice what training sees: decoding may write more tokens than the longest target.
+  options.num_positions = most_tokens(config);
+  StagesOfRecipe stages = stages_of_recipe(model, options.num_positions);
+  options.position = std::move(stages.position);
+  options.positions =
+      options.position ? models::TokenPositions::none : models::token_positions_from_name(model.attention.position);
   options.score = std::move(stages.score);
   options.bias = std::move(stages.bias);
   options.mask = std::move(stages.mask);

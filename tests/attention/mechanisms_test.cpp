@@ -54,6 +54,20 @@ TEST(Mechanisms, OptionsAreSetByTheirNames) {
   EXPECT_EQ(score_named("additive", {}, shape).as<Additive>()->hidden_dim, 6);
 }
 
+TEST(Mechanisms, OptionsThatWereNotGivenAreTold) {
+  EXPECT_EQ(complete_options("mask", "window", {{"left", 3.0}}), (OptionValues{{"left", 3.0}, {"right", -1.0}}));
+  EXPECT_EQ(complete_options("score", "scaled_dot"), OptionValues{}) << "an option without a value";
+  EXPECT_EQ(complete_options("bias", "dense").at("per"), OptionValue("head"));
+  EXPECT_THROW(complete_options("biases", "alibi"), Error);
+  // What is told makes the same stage again.
+  for (const Mechanism& m : mechanisms()) {
+    if (!m.by_name) continue;
+    const OptionValues all = complete_options(m.kind, m.name);
+    EXPECT_LE(all.size(), m.options.size()) << m.name;
+    EXPECT_EQ(complete_options(m.kind, m.name, all), all) << m.name;
+  }
+}
+
 TEST(Mechanisms, WhatIsWrongIsSaid) {
   EXPECT_EQ(message_of([] { bias_named("soft_cap", {{"cup", 3.0}}); }), "soft_cap: an option: cap, got \"cup\"");
   EXPECT_EQ(message_of([] { normalizer_named("softmax", {{"cap", 3.0}}); }), "softmax: no options, got \"cap\"");

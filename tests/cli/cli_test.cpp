@@ -134,6 +134,13 @@ TEST_F(Cli, ExplainTellsThePathOfACall) {
   EXPECT_NE(biased.at("why").get<std::string>().find("soft_cap"), std::string::npos);
   EXPECT_GT(told({"--score", "additive"}).at("forward_bytes"), plain.at("forward_bytes"));
   EXPECT_NE(run({"explain", "--shape", "2,4,8,16", "--position", "rotary"}).out.find("why"), std::string::npos);
+  // Additive keeps its hidden features: twice as many, more memory.
+  EXPECT_GT(told({"--score", "additive:hidden_dim=128"}).at("forward_bytes"),
+            told({"--score", "additive:hidden_dim=64"}).at("forward_bytes"));
+  EXPECT_EQ(told({"--mask", "window:left=63,right=0"}).at("path"), "plain");
+  EXPECT_EQ(told({"--score", "mlp:hidden=[8,4]"}).at("path"), "stages");
+  expect_error(run({"explain", "--shape", "1,8,1024,64", "--bias", "soft_cap:cup=3"}), "an option: cap");
+  expect_error(run({"explain", "--shape", "1,8,1024,64", "--bias", "soft_cap:cap"}), "option=value");
   expect_error(run({"explain", "--shape", "1,8,1024,64", "--bias", "alib"}), "alibi");
   expect_error(run({"explain", "--shape", "1,8,1024,64", "--kv-heads", "3"}), "3 key heads");
   expect_error(run({"explain", "--shape", "1,8,-1,64"}), "1 or more");

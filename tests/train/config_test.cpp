@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "attune/attention/mechanisms.hpp"
 #include "attune/base/error.hpp"
 #include "attune/optim/adam.hpp"
 #include "attune/optim/sgd.hpp"
@@ -183,7 +184,87 @@ TEST(Config, KeysThatDependOnEachOther) {
             std::string::npos);
   EXPECT_NE(complaint(kSteps + "[data]\nlanguages = [\"de\"]\n").find("r.toml:4: `languages`, two of them"),
             std::string::npos);
-  EXPECT_NE(complaint(kSteps + "[model.attention]\nmask = \"window\"\n").find("`window` above 0"), std::string::npos);
+  EXPECT_NE(complaint(kSteps + "[model.attention]\nmask = \"window\"\n").find("[model.attention.window] with left"),
+            std::string::npos);
+}
+
+TEST(Config, StagesHaveTablesOfTheirOptions) {
+  const RunConfig c = parse_config(kSteps + R"([model.attention]
+position = "rotary"
+bias = "soft_cap"
+mask = ["window", "causal"]
+[model.attention.soft_cap]
+cap = 12
+[model.attention.window]
+left = 5
+[model.attention.rotary]
+base = 5e5
+)");
+  const AttentionConfig& a = c.model.attention;
+  EXPECT_EQ(a.bias, std::vector<std::string>{"soft_cap"});
+  EXPECT_EQ(a.mask, (std::vector<std::string>{"window", "causal"}));
+  EXPECT_EQ(a.options.at("soft_cap"), (OptionValues{{"cap", 12.0}}));
+  EXPECT_EQ(a.options.at("window"), (OptionValues{{"left", 5.0}}));
+  const std::string text = config_text(c);
+  EXPECT_NE(text.find("\n[model.attention.window]\nleft = 5.0\nright = -1.0\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("\n[model.attention.rotary]\nbase = 500000.0\n"), std::string::npos) << text;
+  EXPECT_EQ(text.find("[model.attention.causal]"), std::string::npos) << "it has no options";
+  EXPECT_EQ(config_text(parse_config(text)), text);
+
+  const std::string attention = kSteps + "[model.attention]\n";
+  // A score and a key of the same name: the table is the score's.
+  const std::string normed = config_text(parse_config(attention + "score = \"qk_norm\"\nqk_norm.epsilon = 0.001\n"));
+  EXPECT_NE(normed.find("\n[model.attention.qk_norm]\nepsilon = 0.001\n"), std::string::npos) << normed;
+  EXPECT_EQ(config_text(parse_config(normed)), normed);
+  EXPECT_EQ(complaint(attention + "score = \"qk_norm\"\nqk_norm = \"rms\"\n"),
+            "read_config: r.toml:5: `qk_norm` left out with the score qk_norm, got \"rms\"");
+  EXPECT_EQ(parse_config(attention + "mask = \"none\"\n").model.attention.mask, std::vector<std::string>{});
+  EXPECT_EQ(complaint(attention + "bias = [\"soft_cap\"]\n[model.attention.soft_cap]\n\ncup = 3\n"),
+            "read_config: r.toml:7: an option of the bias soft_cap: cap, got `cup`");
+  EXPECT_EQ(complaint(attention + "bias = [\"soft_cap\"]\n[model.attention.soft_cap]\ncap = true\n"),
+            "read_config: r.toml:6: a valid `cap`, soft_cap: cap as a number, got a value of another type");
+  EXPECT_NE(complaint(attention + "bias = [\"soft_cap\"]\n[model.attention.soft_cap]\ncap = -1\n")
+                .find("r.toml:5: a bias soft_cap that a recipe can have (options: cap)"),
+            std::string::npos);
+  EXPECT_EQ(complaint(attention + "[model.attention.soft_cap]\ncap = 3\n"),
+            "read_config: r.toml:4: the options of a stage that [model.attention] names, got those of soft_cap");
+  EXPECT_NE(complaint(attention + "bias = [\"soft_cap\"]\n[model.attention.soft_cup]\ncap = 3\n")
+                .find("got `soft_cup`; the nearest is `soft_cap`"),
+            std::string::npos);
+  EXPECT_NE(complaint(attention + "mask = \"padding\"\n").find("r.toml:4: a mask padding"), std::string::npos);
+  EXPECT_NE(complaint(attention + "bias = [\"dense\"]\n").find("sequences of every length"), std::string::npos);
+}
+
+/// Every mechanism that a name and options are enough for stands in a recipe: it is read, written, and read again.
+TEST(Config, EveryMechanismCanBeNamed) {
+  int named = 0;
+  for (const Mechanism& m : mechanisms()) {
+    if (!m.by_name) continue;
+    const bool follows_length = m.kind == "bias" && m.name == "dense";  // a number for every pair
+    std::string recipe = kSteps + "[model.attention]\n" + m.kind + " = \"" + m.name + "\"\n";
+    if (m.name == "window") recipe += "window.left = 9\n";
+    const std::string wrong = complaint(recipe);
+    EXPECT_EQ(wrong.empty(), !follows_length) << m.kind << " " << m.name << ": " << wrong;
+    if (!wrong.empty()) continue;
+    const std::string text = config_text(parse_config(recipe));
+    EXPECT_EQ(config_text(parse_config(text)), text);
+    ++named;
+  }
+  EXPECT_GT(named, 10);
+}
+
+TEST(Config, RunsOfOlderVersionsHadTwoOptionsAsNumbers) {
+  const std::filesystem::path file = std::filesystem::path(::testing::TempDir()) / "older_config.toml";
+  const std::string attention = kSteps + "[model.attention]\nsoft_cap = 20.0\nwindow = 7\n";
+  { std::ofstream(file) << attention << "bias = [\"soft_cap\"]\nmask = \"window\"\n"; }
+  const AttentionConfig a = read_run_config(file).model.attention;
+  EXPECT_EQ(a.options.at("soft_cap"), (OptionValues{{"cap", 20.0}}));
+  EXPECT_EQ(a.options.at("window"), (OptionValues{{"left", 7.0}, {"right", 7.0}}));
+  { std::ofstream(file) << attention << "bias = []\nmask = \"none\"\n"; }
+  EXPECT_TRUE(read_run_config(file).model.attention.options.empty());
+  std::filesystem::remove(file);
+  EXPECT_EQ(complaint(attention + "bias = [\"soft_cap\"]\n"),
+            "read_config: r.toml:4: a table [model.attention.soft_cap] with the options of the stage, got 20");
 }
 
 TEST(Config, MakesTheOptimizerItDescribes) {

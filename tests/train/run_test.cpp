@@ -219,7 +219,7 @@ TEST_F(RunTest, EveryMechanismOfARecipeTrains) {
   train_with([](ModelConfig& m) { m.attention.position = "learned"; });
   train_with([](ModelConfig& m) { m.attention.position = "none", m.attention.bias = {"soft_cap", "alibi"}; });
   train_with([](ModelConfig& m) { m.attention.score = "additive"; });
-  train_with([](ModelConfig& m) { m.attention.mask = "window", m.attention.window = 4; });
+  train_with([](ModelConfig& m) { m.attention.mask = {"window"}, m.attention.options["window"] = {{"left", 4.0}}; });
   train_with([](ModelConfig& m) { m.attention.normalizer = "softmax_with_sink"; });
   train_with([](ModelConfig& m) { m.attention.normalizer = "sparsemax"; });
   train_with([](ModelConfig& m) { m.norm_kind = "rms", m.attention.qk_norm = "rms"; });

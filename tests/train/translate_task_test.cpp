@@ -32,10 +32,9 @@ TEST(TranslateTask, ARecipeBecomesAModel) {
   config.model.attention = {.score = "additive",
                             .position = "rotary",
                             .bias = {"soft_cap", "alibi"},
-                            .mask = "window",
+                            .mask = {"window", "causal"},
                             .normalizer = "sigmoid",
-                            .window = 7,
-                            .soft_cap = 20};
+                            .options = {{"soft_cap", {{"cap", 20.0}}}, {"window", {{"left", 7.0}}}}};
   const models::Seq2SeqOptions options = model_options(config, 500);
   EXPECT_EQ(options.source_vocab_size, 500);
   EXPECT_EQ(options.num_encoder_layers, 3);
@@ -48,14 +47,16 @@ TEST(TranslateTask, ARecipeBecomesAModel) {
   ASSERT_EQ(options.bias.size(), 2u);
   EXPECT_EQ(options.bias[0].as<SoftCap>()->cap, 20);
   EXPECT_EQ(options.bias[1].name(), "alibi");
-  EXPECT_EQ(options.mask.as<Window>()->left, 7);
+  ASSERT_NE(options.mask.as<Both>(), nullptr);
+  EXPECT_EQ(options.mask.as<Both>()->a.as<Window>()->left, 7);
+  EXPECT_EQ(options.score.as<Additive>()->hidden_dim, 32);
   EXPECT_EQ(options.normalizer.name(), "sigmoid");
 
   config.model.attention = {};
   EXPECT_EQ(model_options(config, 500).positions, models::TokenPositions::sinusoidal);
   EXPECT_EQ(model_options(config, 500).mask.name(), "none");
-  config.model.attention.score = "cosine";
-  EXPECT_NE(error_of([&] { model_options(config, 500); }).find("cosine"), std::string::npos);
+  config.model.attention.score = "cosin";
+  EXPECT_NE(error_of([&] { model_options(config, 500); }).find("cosin"), std::string::npos);
 }
 
 TEST(TranslateTask, TextIsReadWhereTheRecipeSays) {

@@ -2,13 +2,12 @@
 // type lists of the folders (score/all.hpp, ...), so a new file with its line there is in it. And the way back: from a
 // name and options to a stage.
 #pragma once
-#include <map>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
 #include "attune/attention/any_stage.hpp"
+#include "attune/attention/option_values.hpp"
 
 namespace attune {
 
@@ -33,9 +32,9 @@ std::vector<Mechanism> mechanisms();
 /// Throws Error naming the kind, the name and what there is, unless the pair stands in mechanisms().
 void check_mechanism(const std::string& kind, const std::string& name);
 
-/// Options by name, as a recipe gives them: {{"cap", 30.0}}. An integer is a double without fraction.
-using OptionValue = std::variant<bool, double, std::string, std::vector<double>>;
-using OptionValues = std::map<std::string, OptionValue, std::less<>>;
+/// Every option of a stage with its value when these are said and nothing more; one that has no value is left out.
+/// Throws what the functions below throw.
+OptionValues complete_options(std::string_view kind, std::string_view name, const OptionValues& = {});
 
 /// The stage of this name with these options; what follows from the extents (additive's hidden_dim) is taken from
 /// `shape`. Throws Error for a name that is not in the table or not `by_name`, for an option that the stage does not

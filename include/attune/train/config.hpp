@@ -8,11 +8,13 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "attune/attention/option_values.hpp"
 #include "attune/train/optimizer_config.hpp"
 
 namespace attune::train {
@@ -33,15 +35,15 @@ struct TokenizerConfig {
   double character_coverage = 0.9995;
 };
 
-/// The five blanks, by the names of `attune info --mechanisms`.
+/// The five blanks, by the names of `attune info --mechanisms`: all for which a name and options are enough.
 struct AttentionConfig {
   std::string score = "scaled_dot";
-  std::string position = "sinusoidal";  // "none" too
+  std::string position = "sinusoidal";  // "none" too; "sinusoidal" and "learned" are added to the embeddings
   std::vector<std::string> bias;        // in order
-  std::string mask = "none";            // of the encoder's and, beside "causal", the decoder's self attention
+  std::vector<std::string> mask;  // joined by &; of the encoder's and, beside "causal", the decoder's self attention
   std::string normalizer = "softmax";
-  std::int64_t window = 0;  // keys to each side that a mask "window" shows
-  double soft_cap = 50;     // of a bias "soft_cap"
+  /// By the names of stages: [model.attention.soft_cap]. What is not said is as the stage has it.
+  std::map<std::string, OptionValues, std::less<>> options;
   // Remedies against growing logits (nn::Stability).
   std::string qk_norm = "none";  // "rms", "l2"
   bool output_gate = false;
@@ -109,11 +111,13 @@ struct RunConfig {
   GuardConfig guard;
 };
 
+/// The longest sequence, tokens, that the model of a configuration is made for.
+std::int64_t most_tokens(const RunConfig& config);
 /// Throws Error("read_config: <file>:<line>: ...") for anything that is no valid configuration.
 RunConfig read_config(const std::filesystem::path& file);
 /// The config.toml of a run, which programs of another day may have written: keys of [optimizer] that another optimizer
-/// has, and this one never looked at, are passed over; older versions wrote them for every kind. All else is as in
-/// read_config().
+/// has, and this one never looked at, are passed over; older versions wrote them for every kind. `soft_cap = 30` and
+/// `window = 64` of [model.attention] are taken for the tables that hold them today. All else is as in read_config().
 RunConfig read_run_config(const std::filesystem::path& file);
 /// The same from text; `name` stands for the file in messages.
 RunConfig parse_config(std::string_view text, std::string_view name = "configuration");
