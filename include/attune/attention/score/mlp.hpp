@@ -25,7 +25,7 @@ std::span<const std::string_view> option_names(ScoreActivation);
 
 /// Parameters, F_l = hidden[l - 1]: query_weight [H, F_1, query_dim], key_weight [Hkv, F_1, key_dim], bias_1 [H, F_1];
 /// for every further layer weight_l [H, F_l, F_(l-1)] and bias_l [H, F_l]; v [H, F_L]. Query and key may differ in
-/// width. Memory: 2 x 64 x (sum of F) numbers a thread.
+/// width. Memory: 64 x (2 x sum of F + 3 x the widest) numbers a thread.
 struct MlpScore {
   static constexpr std::string_view name = "mlp";
   static constexpr std::string_view source = "arXiv:1409.0473, arXiv:1703.03906",
@@ -178,7 +178,7 @@ struct MlpScore {
       each_unit([](T& x, [[maybe_unused]] T& slope) {
         // x s(2 z), and s(2 z) = 1 / (1 + e) or e / (1 + e) with e = exp(-2 |z|): nothing cancels.
         const T root(0.7978845608028654), cubic(0.044715), z = root * (x + cubic * x * x * x);  // sqrt(2 / pi)
-        const T e = exp(z > T(0) ? T(-2) * z : T(2) * z), near = T(1) / (T(1) + e), gate = z > T(0) ? near : e * near;
+        const T e = exp(z > T(0) ? T(-2) * z : T(2) * z), near = T(1) / (T(1) + e), gate = (z > T(0) ? T(1) : e) * near;
         if constexpr (kBackward) slope = gate + T(2) * x * e * near * near * root * (T(1) + T(3) * cubic * x * x);
         x = x * gate;
       });
