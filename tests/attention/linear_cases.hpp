@@ -201,6 +201,10 @@ inline std::vector<Case> cases() {
   all.push_back(
       {.name = "valid keys, everything seen",
        .options = {.features = EluPlusOne{}, .normalize = true, .causal = false, .valid_keys = {37, 9}, .chunk = 16}});
+  Case longer{.name = "more chunks than states are kept", .options = {.rule = UpdateRule::gated_delta, .chunk = 1}};
+  longer.decay_dim = 1, longer.batch = longer.kv_heads = 1, longer.heads = 2, longer.queries = longer.keys = 1040;
+  longer.head_dim = 3, longer.value_dim = 2;
+  all.push_back(longer);
   // Widths beyond those of vectors, a chunk that is not full.
   Case wide{.name = "wide", .options = {.rule = UpdateRule::gated_delta}, .decay_dim = 21, .state = true};
   wide.batch = 1, wide.heads = 2, wide.kv_heads = 1, wide.queries = wide.keys = 41;

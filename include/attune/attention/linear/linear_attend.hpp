@@ -103,7 +103,8 @@ void linear_attend_forward(const LinearAttendInputs&, const LinearAttendOutputs&
 ///
 /// Edge    A shared key head gets the sum over its group. NaN of a token reaches gradients as the recurrence says: no
 ///         key or value of a later token gets that of an earlier query.
-/// Cost    about 3.5 times the forward pass; memory (T / chunk) F Dv numbers per thread for the checkpoints.
+/// Cost    about 3 times the forward pass; memory for states of F Dv numbers per thread: one a chunk up to 1024 chunks,
+///         beyond that twice the root of their number.
 void linear_attend_backward(const LinearAttendInputs&, const LinearAttendUpstream&, const LinearAttendGradients&,
                             const LinearAttendOptions& = {});
 
