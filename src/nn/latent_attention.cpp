@@ -3,12 +3,14 @@
 
 #include <cmath>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "attune/autograd/ops/elementwise.hpp"
 #include "attune/autograd/ops/shape.hpp"
 #include "attune/autograd/tape.hpp"
 #include "attune/base/error.hpp"
+#include "attune/base/parallel.hpp"
 #include "nn/compose.hpp"
 
 namespace attune::nn {
@@ -48,24 +50,72 @@ LatentAttention::LatentAttention(const LatentAttentionOptions& options) : option
   add("out", out_, o.num_heads * o.value_dim, o.model_dim, o.bias_terms);
 }
 
-/// [B, T, H, Dr + D].
-Tensor LatentAttention::queries(const Tensor& x) const {
-  const Tensor flat = query_ ? (*query_)(x) : (*query_up_)((*query_norm_)((*query_down_)(x)));
-  return reshape(flat, {x.shape()[0], x.shape()[1], options_.num_heads, options_.rotary_dim + options_.head_dim});
+namespace {
+
+/// Every head's rows of x [B, T, n, W] through f(rows, rows of the same head in `to`, area), positions from first on.
+template <class T, class F>
+void each_head(const Tensor& x, Tensor& to, std::int64_t first, F f) {
+  const std::int64_t tokens = x.shape()[1], heads = x.shape()[2], width = x.shape()[3];
+  AttendShape shape;
+  shape.num_queries = shape.num_keys = int(first + tokens);
+  Area area;
+  area.shape = &shape;
+  area.queries = int(tokens);
+  area.offset = int(first);
+  parallel_for(x.shape()[0] * heads, [&](std::int64_t task) {
+    const std::int64_t at = (task / heads * tokens * heads + task % heads) * width;
+    const auto rows = [&](auto* data) {
+      return Matrix<std::remove_pointer_t<decltype(data)>>{data + at, int(tokens), int(width), heads * width};
+    };
+    f(rows(x.data<T>()), rows(to.data<T>()), area);
+  });
 }
 
-/// [B, T, Dr + R]: what is kept of a token. The engine turns the first Dr numbers when it attends.
-Tensor LatentAttention::rows(const Tensor& x) const {
-  const std::int64_t r = options_.latent_dim;
+/// x [B, T, n, W] with the first rotary_dim numbers of each row turned by its position, from `first` on. Done here and
+/// not by the engine, so that a cache holds turned rows and attention runs without stages.
+template <class T>
+Tensor turned_rows(const Tensor& x, const Rotary& rotary, std::int64_t first) {
+  Tensor y = Tensor::empty(x.shape(), x.dtype());
+  attune::Call<T> call;
+  each_head<T>(x, y, first, [&](Matrix<const T> from, Matrix<T> to, const Area& area) {
+    rotary.map(Side::query, from, to, area, call);
+  });
+  // The transpose of a rotation turns back.
+  record("turned_rows", y, {x}, [rotary, first](Backward& b) {
+    Tensor dx = b.zeroed_slot(0);
+    attune::Call<T> none;
+    each_head<T>(b.dout(), dx, first, [&](Matrix<const T> dout, Matrix<T> to, const Area& area) {
+      rotary.map_backward(Side::query, dout, dout, to, area, none);
+    });
+  });
+  return y;
+}
+Tensor turn_rows(const Tensor& x, const Rotary& rotary, std::int64_t first) {
+  if (rotary.rotary_dim == 0 || x.size() == 0) return x;
+  return x.dtype() == DType::float64 ? turned_rows<double>(x, rotary, first) : turned_rows<float>(x, rotary, first);
+}
+
+}  // namespace
+
+/// [B, T, H, Dr + D], turned.
+Tensor LatentAttention::queries(const Tensor& x, std::int64_t first) const {
+  const Tensor flat = query_ ? (*query_)(x) : (*query_up_)((*query_norm_)((*query_down_)(x)));
+  const Shape heads{x.shape()[0], x.shape()[1], options_.num_heads, options_.rotary_dim + options_.head_dim};
+  return turn_rows(reshape(flat, heads), options_.rotary, first);
+}
+
+/// [B, T, Dr + R]: what is kept of a token.
+Tensor LatentAttention::rows(const Tensor& x, std::int64_t first) const {
+  const std::int64_t r = options_.latent_dim, dr = options_.rotary_dim, b = x.shape()[0], t = x.shape()[1];
   const Tensor both = (*latent_)(x);
-  if (options_.rotary_dim == 0) return (*latent_norm_)(both);
-  return concat({slice(both, 2, r, r + options_.rotary_dim), (*latent_norm_)(slice(both, 2, 0, r))}, 2);
+  if (dr == 0) return (*latent_norm_)(both);
+  const Tensor turned = turn_rows(reshape(slice(both, 2, r, r + dr), {b, t, 1, dr}), options_.rotary, first);
+  return concat({reshape(turned, {b, t, dr}), (*latent_norm_)(slice(both, 2, 0, r))}, 2);
 }
 
 AttendOptions LatentAttention::attend_options(AnyMask mask) const {
   const LatentAttentionOptions& o = options_;
   AttendOptions a;
-  if (o.rotary_dim > 0) a.position = o.rotary;
   a.score = ScaledDot{.scale = 1 / std::sqrt(double(o.rotary_dim + o.head_dim))};
   a.mask = std::move(mask);
   return a;
@@ -98,7 +148,7 @@ Tensor LatentAttention::operator()(const Tensor& x, const CallMask& call, Latent
   detail::check_tokens("LatentAttention", "x", x, o.model_dim);
   const std::int64_t b = x.shape()[0], t = x.shape()[1], h = o.num_heads, dr = o.rotary_dim;
   const AttendOptions options = attend_options(call.with(o.mask));
-  const Tensor query = queries(x), kept = rows(x);
+  const Tensor query = queries(x, 0), kept = rows(x, 0);
   if (form == LatentForm::absorbed) return absorbed(query, kept, -1, options);
   const Tensor both = reshape((*expand_)(slice(kept, 2, dr, dr + o.latent_dim)), {b, t, h, o.head_dim + o.value_dim});
   Tensor key = slice(both, 3, 0, o.head_dim);
@@ -117,9 +167,10 @@ Tensor LatentAttention::step(const Tensor& x, KvCache& cache) const {
     fail("LatentAttention", "NoGrad around decoding with a cache", "gradients are on");
   }
   AttendOptions options = attend_options(options_.mask);
-  options.offset = {int(cache.length)};
-  cache.append(rows(x), 0, options_.rotary_dim + options_.latent_dim);
-  return absorbed(queries(x), cache.rows, cache.length, options);
+  const std::int64_t first = cache.length;
+  options.offset = {int(first)};
+  cache.append(rows(x, first), 0, options_.rotary_dim + options_.latent_dim);
+  return absorbed(queries(x, first), cache.rows, cache.length, options);
 }
 
 }  // namespace attune::nn

@@ -30,7 +30,8 @@ struct LatentAttentionOptions {
   double epsilon = 1e-6;              // of the norms
   bool bias_terms = false;            // of the projections from and to the model's width
   Initializer init = {Init::xavier_uniform, 1};
-  Rotary rotary;  // base, pairing, scaling; its rotary_dim is set here
+  /// Base and pairing; its rotary_dim is set here. A cache keeps rows as they were turned when they came.
+  Rotary rotary;
   AnyMask mask;
 };
 
@@ -59,8 +60,8 @@ class LatentAttention : public Module {
   const LatentAttentionOptions& options() const { return options_; }
 
  private:
-  Tensor queries(const Tensor& x) const;
-  Tensor rows(const Tensor& x) const;
+  Tensor queries(const Tensor& x, std::int64_t first) const;
+  Tensor rows(const Tensor& x, std::int64_t first) const;
   Tensor absorbed(const Tensor& query, const Tensor& rows, std::int64_t tokens, const AttendOptions&) const;
   AttendOptions attend_options(AnyMask mask) const;
 
