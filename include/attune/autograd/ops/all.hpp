@@ -1,6 +1,7 @@
 // Every differentiable operator.
 #pragma once
 #include "attune/autograd/ops/attend.hpp"
+#include "attune/autograd/ops/attend_gradients.hpp"
 #include "attune/autograd/ops/dropout.hpp"
 #include "attune/autograd/ops/elementwise.hpp"
 #include "attune/autograd/ops/embedding.hpp"
