@@ -41,6 +41,8 @@ if(ATTUNE_BUILD_TRAIN)
     COMMAND ${PROJECT_SOURCE_DIR}/tools/check_page.sh dashboard ${PROJECT_BINARY_DIR}/dashboard_sample.html ${PROJECT_BINARY_DIR})
   set_tests_properties(browser browser.dashboard PROPERTIES DEPENDS train.scalar)  # which writes the pages
   if(TARGET attune_program)
+    add_test(NAME docs.mechanisms
+      COMMAND ${ATTUNE_PYTHON} ${PROJECT_SOURCE_DIR}/tools/mechanisms_table.py $<TARGET_FILE:attune_program> --check)
     add_test(NAME tensorboard CONFIGURATIONS full COMMAND ${ATTUNE_PYTHON} ${PROJECT_SOURCE_DIR}/tools/check_tensorboard.py
       $<TARGET_FILE:attune_program> ${PROJECT_BINARY_DIR}/tensorboard)
     set_tests_properties(tensorboard PROPERTIES SKIP_RETURN_CODE 77)  # where its package cannot be installed
