@@ -236,8 +236,8 @@ void check(const HalfCase& c, Errors* pool = nullptr) {
 }
 
 template <class T>
-class HalfTypes : public testing::Test {};
-using Types = testing::Types<BFloat16, Float16>;
+class HalfTypes : public ::testing::Test {};
+using Types = ::testing::Types<BFloat16, Float16>;
 TYPED_TEST_SUITE(HalfTypes, Types);
 
 TYPED_TEST(HalfTypes, Full) {
