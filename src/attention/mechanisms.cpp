@@ -209,7 +209,7 @@ std::vector<Mechanism> mechanisms() {
   add<AllBiases>(all, "bias");
   all.push_back({.kind = "bias",  // a type per lambda, so it stands in no list
                  .name = "pointwise",
-                 .gradients = "logits",
+                 .gradients = "logits, its learned numbers",
                  .cost = "the lambda, and in a backward pass its dual",
                  .source = "a lambda of your own",
                  .by_name = false});

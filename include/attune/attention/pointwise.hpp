@@ -75,7 +75,8 @@ bool is_nothing(Dual<S> x) {
 }  // namespace detail
 
 /// Parameters: kCount numbers as listed. What it keeps for the backward is the logit; every number costs the backward
-/// one dual evaluation of f a pair, of which the compiler shares what it can: meant for a handful.
+/// one dual evaluation of f a pair, of which the compiler shares what it can: meant for a handful (ALiBi with a learned
+/// slope + 5 % of the backward's time at width 64, three numbers + 14 %).
 template <class F, std::size_t kCount>
 struct PointwiseWith {
   static constexpr std::string_view name = "pointwise";

@@ -6,6 +6,9 @@
 //
 // Only a factor would commute with the rescaling of an online softmax, so the rows are taken whole. "FlexAttention",
 // arXiv:2412.05496; ONNX FlexAttention (ai.onnx.preview).
+//
+// Ladder: backward at width 64, AVX-512, ns a pair over softmax's 6.3: row numbers read where they lie + 9.7; copied
+// beside the loop, so that it runs in lanes, + 3.4 (sparsemax: + 3.2).
 #pragma once
 #include <algorithm>
 #include <string_view>

@@ -3,6 +3,10 @@
 // Along a diagonal of the tile f is one number, so a tile of n queries and m keys asks for n + m - 1 of them; a row of
 // the tile then adds n neighbours among these. In the backward the diagonals are summed first, and the chain rule is
 // applied to the sums.
+//
+// Ladder: KERPLE over the same call without a bias, width 64, AVX-512, ns a pair forward and backward (of 2.6 and 6.3):
+//     a logarithm a pair          + 3.6   + 17
+//     a logarithm a diagonal      + 0.01  + 0.04
 #pragma once
 #include <cstddef>
 
