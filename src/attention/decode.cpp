@@ -153,14 +153,14 @@ void run_decode(const DecodeCall& call) {
 }
 
 bool is_range(const AnyMask& mask) {
-  if (!mask || mask.as<Causal>() || mask.as<Window>() || mask.as<Padding>()) return true;
+  if (mask.get() == nullptr || mask.as<Causal>() || mask.as<Window>() || mask.as<Padding>()) return true;
   const auto* both = mask.as<Both>();
   return both && is_range(both->a) && is_range(both->b);
 }
 
 Range range_of(const AnyMask& mask, const AttendShape& s, int batch, int query, int offset) {
   Range range{0, s.num_keys};
-  if (!mask) return range;
+  if (mask.get() == nullptr) return range;
   Area area;
   area.shape = &s;
   area.batch = batch, area.query = query, area.queries = 1, area.offset = offset;

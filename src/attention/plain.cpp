@@ -90,7 +90,7 @@ bool describe_rows(const Problem<T>& p, const PlainMask& mask, RowNumbers<T>& nu
 }  // namespace
 
 PlainMask plain_mask(const AnyMask& mask) {
-  if (!mask) return {};
+  if (mask.get() == nullptr) return {};
   if (mask.as<Causal>()) return {.window = Causal::window};
   if (const auto* padding = mask.as<Padding>()) return {.padding = padding};
   // A window without bounds is left to the stages: it says nothing, except to tests that compare both paths.

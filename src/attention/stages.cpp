@@ -44,14 +44,6 @@ void Padding::check(const AttendShape& s) const {
       fail("padding", fmt::format("valid_keys of 0 to {}", s.num_keys), fmt::format("got {}", n));
   }
 }
-void Rotary::check(const AttendShape& s) const {
-  same_width("rotary", s);
-  const int dim = rotary_dim ? rotary_dim : s.key_dim;
-  if (dim < 2 || dim % 2 != 0 || dim > s.key_dim) {
-    fail("rotary", fmt::format("an even rotary_dim of 2 to {}", s.key_dim), fmt::format("got {}", dim));
-  }
-  if (!(base > 0) || !std::isfinite(base)) fail("rotary", "a base above 0", fmt::format("got {}", base));
-}
 void Sinusoidal::check(const AttendShape&) const {
   if (!(base > 0) || !std::isfinite(base)) fail("sinusoidal", "a base above 0", fmt::format("got {}", base));
 }

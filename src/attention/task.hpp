@@ -171,15 +171,30 @@ class Task {
     int index, count;
   };
   /// Calls f(area, partial, walked) for every tile of the block's queries that is not hidden throughout, out of the
-  /// keys `within`.
+  /// keys `within`; without the keys at its ends that nobody sees.
   template <class F>
   void each_tile(const Area& block, Range within, F f) {
     const int tiles = count_tiles(visible_keys(block, within));
     for (int t = 0; t < tiles; ++t) {
-      const Area a = tile_at(block, within, t);
-      const Cover c = look(a);
+      Area a = tile_at(block, within, t);
+      Cover c = look(a);
+      if (c == Cover::partial) c = cut(a);
       if (c != Cover::none) f(a, c == Cover::partial, Walked{t, tiles});
     }
+  }
+  /// Takes hidden keys from both ends of a partial tile, and says what is left: a mask knows no more than bits where
+  /// blocks are smaller than tiles or a lambda is all there is.
+  Cover cut(Area& a) {
+    const std::uint64_t all = ~std::uint64_t(0) >> (kLanes - a.queries);
+    int first = 0, last = a.keys;
+    while (first < last && !(bits[std::size_t(first)] & all)) ++first;
+    while (last > first && !(bits[std::size_t(last - 1)] & all)) --last;
+    if (first > 0) std::copy(bits.begin() + first, bits.begin() + last, bits.begin());
+    a.key += first;
+    a.keys = last - first;
+    if (a.keys == 0) return Cover::none;
+    const bool full = std::all_of(bits.begin(), bits.begin() + a.keys, [&](auto b) { return (b & all) == all; });
+    return full ? Cover::full : Cover::partial;
   }
   /// Fetches what the tile after the next will read, and in a backward write, of arrays with a number for every pair;
   /// that tile may be one of `next`, the block to come (no queries: there is none). One tile ahead is too late where

@@ -188,15 +188,26 @@ TEST(KvCache, EqualBitsForAnyNumberOfThreads) {
 TEST(KvCache, EveryOptionWorks) {
   const std::vector<int> lengths{50, 21};
   const Filled f(options(CacheType::float32), lengths);
-  const std::vector<float> sink = numbers(kHeads, 8);
+  const std::vector<float> sink = numbers(kHeads, 8), table = numbers(12 * kWidth, 9);
   struct Variant {
     AttendOptions options;
     std::vector<ConstView> parameters;
   };
-  const std::vector<Variant> variants = {{{.bias = SoftCap{.cap = 2}}, {}},
-                                         {{.bias = Alibi{}}, {}},
-                                         {{.position = Rotary{}}, {}},
-                                         {{.normalizer = SoftmaxWithSink{}}, {ConstView(sink.data(), {kHeads})}}};
+  const std::vector<Variant> variants = {
+      {{.bias = SoftCap{.cap = 2}}, {}},
+      {{.bias = Alibi{}}, {}},
+      {{.position = Rotary{}}, {}},
+      {{.position = Rotary{.scaling = RotaryScaling::yarn, .factor = 4, .original_length = 16}}, {}},
+      {{.position = Rotary2d{.grid_width = 7, .prefix_tokens = 1}}, {}},
+      {{.position = XPos{.scale_base = 64}}, {}},
+      {{.position = Sinusoidal2d{.grid_width = 6}}, {}},
+      {{.position = LearnedGrid{3, 4, 8, 7}}, {ConstView(table.data(), {12, kWidth})}},
+      {{.mask = Document{{{0, 19, 50}}}}, {}},
+      {{.mask = Longformer{.half_window = 3, .global_tokens = {0, 20}}}, {}},
+      {{.mask = BigBird{.block = 3, .length = 50}}, {}},
+      {{.mask = SparseFixed{.stride = 5, .summary = 1}}, {}},
+      {{.mask = RandomMask{.keep = 0.7}}, {}},
+      {{.normalizer = SoftmaxWithSink{}}, {ConstView(sink.data(), {kHeads})}}};
   for (std::size_t v = 0; v < variants.size(); ++v) {
     for (int queries : {1, 6}) {
       const std::vector<float> query = numbers(std::int64_t(2) * kHeads * queries * kWidth, 4);
@@ -211,7 +222,7 @@ TEST(KvCache, EveryOptionWorks) {
         const Tokens& t = f.tokens[b];
         Result want(1, queries);
         AttendOptions o = variants[v].options;
-        o.mask = Causal{};
+        o.mask = Causal{} & o.mask;
         o.alignment = Alignment::bottom_right;
         attend_forward({ConstView(query.data() + b * query.size() / 2, {1, kHeads, queries, kWidth}),
                         t.keys(0, t.count), t.values(0, t.count), variants[v].parameters},

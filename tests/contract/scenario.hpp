@@ -116,12 +116,8 @@ inline void draw_numbers(Scenario& s) {
 inline bool fits(const Case& c) {
   Scenario s;
   for (const int f : {Case::shape, Case::position, Case::score, Case::mask}) variants(f)[std::size_t(c.pick[f])].add(s);
-  const bool widths = s.shape.query_dim == s.shape.key_dim, negative = [&] {
-    return std::any_of(s.reference.offset.begin(), s.reference.offset.end(), [](int n) { return n < 0; });
-  }();
-  const std::string& position = positions()[std::size_t(c[Case::position])].name;
-  if (!widths && (position == "learned" || position == "rotary")) return false;
-  return !(negative && position == "learned");
+  const bool negative = std::any_of(s.reference.offset.begin(), s.reference.offset.end(), [](int n) { return n < 0; });
+  return position_fits(positions()[std::size_t(c[Case::position])].name, s.shape, negative);
 }
 
 inline Scenario make_scenario(const Case& c) {

@@ -39,8 +39,8 @@ struct Both {
 
 /// Visible where both masks say so. A missing mask hides nothing.
 inline AnyMask operator&(const AnyMask& a, const AnyMask& b) {
-  if (!a) return b;
-  if (!b) return a;
+  if (a.get() == nullptr) return b;
+  if (b.get() == nullptr) return a;
   return Both{a, b};
 }
 template <IsMask A, IsMask B>

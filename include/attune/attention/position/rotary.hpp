@@ -1,11 +1,30 @@
 // Rotary position: pairs of numbers turn by position * base^(-2 k / rotary_dim).  RoFormer, arXiv:2104.09864
+//
+// A model trained on original_length tokens reads texts `factor` times as long with other frequencies f_k:
+//
+//     linear    f_k / factor: positions are squeezed.  arXiv:2306.15595
+//     ntk       base * factor^(d / (d - 2)): slow pairs are stretched, fast ones hardly ("NTK-aware")
+//     dynamic   ntk with factor * T / original_length - (factor - 1) for T keys, once there are more than
+//               original_length
+//     yarn      f_k / factor where a pair turns less than beta_slow times within original_length, f_k where more than
+//               beta_fast times, a ramp between; rows are scaled by 0.1 ln(factor) + 1 each.  arXiv:2309.00071
+//     llama3    as yarn, but the ramp is linear in the number of turns, and rows are not scaled.  arXiv:2407.21783
 #pragma once
-#include <cmath>
+#include <array>
+#include <optional>
+#include <span>
 #include <string_view>
 
+#include "attune/attention/position/turn.hpp"
 #include "attune/attention/stage.hpp"
 
 namespace attune {
+
+enum class RotaryScaling : std::uint8_t { none, linear, ntk, dynamic, yarn, llama3 };
+inline std::span<const std::string_view> option_names(RotaryScaling) {
+  static constexpr std::array<std::string_view, 6> names = {"none", "linear", "ntk", "dynamic", "yarn", "llama3"};
+  return names;
+}
 
 /// (x1, x2) -> (x1 cos - x2 sin, x1 sin + x2 cos). Pairs are (k, k + rotary_dim / 2), or (2 k, 2 k + 1) if interleaved;
 /// numbers from rotary_dim on stay. Queries stand at index + offset, keys at their index.
@@ -15,12 +34,25 @@ struct Rotary {
   double base = 10000;
   int rotary_dim = 0;  // 0: all of D; even
   bool interleaved = false;
+  RotaryScaling scaling = RotaryScaling::none;
+  double factor = 1;        // 1 or more
+  int original_length = 0;  // tokens; dynamic, yarn and llama3 need it
+  double beta_fast = 0;     // turns within original_length; 0: 32 in yarn, 4 in llama3
+  double beta_slow = 1;
+  std::optional<double> attention_factor;  // yarn: what rows are scaled by; none: 0.1 ln(factor) + 1
 
   void options(StageOptions& visit) {
     visit("base", base), visit("rotary_dim", rotary_dim), visit("interleaved", interleaved);
+    visit("scaling", scaling), visit("factor", factor), visit("original_length", original_length);
+    visit("beta_fast", beta_fast), visit("beta_slow", beta_slow), visit("attention_factor", attention_factor);
   }
   void check(const AttendShape&) const;
   int width(Side, int dim) const { return dim; }
+  /// Radians a position that pair k of `dim` numbers turns by, in a call with num_keys keys.
+  double frequency(int k, int dim, int num_keys) const;
+  /// What rows are scaled by: 1 but in yarn.
+  double amplitude() const;
+
   template <class T>
   void map(Side side, Matrix<const T> rows, Matrix<T> out, const Area& area, Call<T>&) const {
     turn(side, rows, out, area, 1.0, [](T& y, T value) { y = value; });
@@ -35,34 +67,15 @@ struct Rotary {
  private:
   template <class T, class Put>
   void turn(Side side, Matrix<const T> x, Matrix<T> y, const Area& area, double sign, Put put) const {
-    const int dim = rotary_dim ? rotary_dim : x.cols, half = dim / 2;
-    const int first = side == Side::query ? area.query + area.offset : area.key;
-    const int step = interleaved ? 2 : 1, partner = interleaved ? 1 : half;
-    for (int r = 0; r < x.rows; ++r) {
-      for (int c = dim; c < x.cols; ++c) put(y[r][c], x[r][c]);
-    }
-    for (int k = 0; k < half; ++k) {
-      const double frequency = std::pow(base, -2.0 * k / dim);
-      const double turn_cos = std::cos(frequency), turn_sin = std::sin(frequency);
-      const int a = k * step, b = a + partner;
-      double c = 1, s = 0;
-      for (int r = 0; r < x.rows; ++r) {
-        if (r % kRestart == 0) {
-          c = std::cos((first + r) * frequency);
-          s = std::sin((first + r) * frequency);
-        } else {  // one more position: turn the pair (c, s) by the frequency
-          const double next = c * turn_cos - s * turn_sin;
-          s = s * turn_cos + c * turn_sin;
-          c = next;
-        }
-        const T x1 = x[r][a], x2 = x[r][b], cos_t = T(c), sin_t = T(sign * s);
-        put(y[r][a], x1 * cos_t - x2 * sin_t);
-        put(y[r][b], x1 * sin_t + x2 * cos_t);
-      }
+    const detail::TurnPairs pairs{rotary_dim ? rotary_dim : x.cols, interleaved};
+    const double grow = amplitude();
+    detail::keep_rest(x, y, pairs.dim, put);
+    for (int k = 0; k < pairs.dim / 2; ++k) {
+      detail::each_turn(
+          detail::first_position(side == Side::query, area), x.rows, frequency(k, pairs.dim, area.shape->num_keys),
+          [&](int r, double c, double s) { detail::turn_pair(x, y, r, pairs, k, grow * c, grow * sign * s, put); });
     }
   }
-  static constexpr int kRestart =
-      32;  // rows between exact sines: the recurrence has lost under 32 ulp of a double by then
 };
 
 }  // namespace attune

@@ -1,0 +1,175 @@
+// What positions check when a call is made, and their numbers that no scalar enters: frequencies, fades, weights of
+// interpolation.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "attune/attention/position/all.hpp"
+#include "attune/base/error.hpp"
+
+namespace attune {
+
+namespace {
+
+void one_width(const char* stage, const AttendShape& s) {
+  if (s.query_dim != s.key_dim) {
+    fail(stage, "query and key of one width", fmt::format("got {} and {}", s.query_dim, s.key_dim));
+  }
+}
+void positive(const char* stage, const char* what, double x) {
+  if (!(x > 0) || !std::isfinite(x)) fail(stage, fmt::format("a {} above 0", what), fmt::format("got {}", x));
+}
+void check_grid(const char* stage, int grid_width, int prefix_tokens) {
+  if (grid_width < 1) fail(stage, "a grid_width of 1 or more", fmt::format("got {}", grid_width));
+  if (prefix_tokens < 0) fail(stage, "prefix_tokens of 0 or more", fmt::format("got {}", prefix_tokens));
+}
+
+/// How often a pair with this frequency turns in `length` positions.
+double turns(double frequency, int length) { return frequency * length / (2 * std::numbers::pi); }
+
+}  // namespace
+
+// ----------------------------------------------------------------------------------------------------------- rotary
+
+void Rotary::check(const AttendShape& s) const {
+  one_width("rotary", s);
+  const int dim = rotary_dim ? rotary_dim : s.key_dim;
+  if (dim < 2 || dim % 2 != 0 || dim > s.key_dim) {
+    fail("rotary", fmt::format("an even rotary_dim of 2 to {}", s.key_dim), fmt::format("got {}", dim));
+  }
+  positive("rotary", "base", base);
+  if (scaling == RotaryScaling::none) return;
+  if (!(factor >= 1) || !std::isfinite(factor)) fail("rotary", "a factor of 1 or more", fmt::format("got {}", factor));
+  const std::string_view by = option_names(scaling)[std::size_t(scaling)];
+  const bool ntk = scaling == RotaryScaling::ntk || scaling == RotaryScaling::dynamic;
+  if (ntk && dim < 4) fail("rotary", fmt::format("a rotary_dim of 4 or more to scale by {}", by), "got 2");
+  if (scaling == RotaryScaling::linear || scaling == RotaryScaling::ntk) return;
+  if (original_length < 1) {
+    fail("rotary", fmt::format("an original_length to scale by {}", by), fmt::format("got {}", original_length));
+  }
+  if (scaling == RotaryScaling::dynamic) return;
+  if (!(beta_slow > 0) || !(beta_fast == 0 || beta_fast > beta_slow) || !std::isfinite(beta_fast)) {
+    fail("rotary", "beta_slow above 0 and beta_fast above it (or 0)",
+         fmt::format("got {} and {}", beta_slow, beta_fast));
+  }
+  if (scaling != RotaryScaling::yarn) return;
+  if (!(base > 1)) fail("rotary", "a base above 1 to scale by yarn", fmt::format("got {}", base));
+  if (attention_factor) positive("rotary", "attention_factor", *attention_factor);
+}
+double Rotary::frequency(int k, int dim, int num_keys) const {
+  const double plain = std::pow(base, -2.0 * k / dim);
+  const auto stretched = [&](double by) { return std::pow(base * std::pow(by, dim / (dim - 2.0)), -2.0 * k / dim); };
+  switch (scaling) {
+    case RotaryScaling::none:
+      return plain;
+    case RotaryScaling::linear:
+      return plain / factor;
+    case RotaryScaling::ntk:
+      return stretched(factor);
+    case RotaryScaling::dynamic:
+      return num_keys <= original_length ? plain
+                                         : stretched(factor * num_keys / double(original_length) - (factor - 1));
+    case RotaryScaling::yarn: {
+      // The pair, as a real number, that turns so often; the ramp goes from one to the other.
+      const auto pair_of = [&](double how_often) {
+        return dim * std::log(original_length / (how_often * 2 * std::numbers::pi)) / (2 * std::log(base));
+      };
+      const double low = std::max(0.0, std::floor(pair_of(beta_fast > 0 ? beta_fast : 32)));
+      const double high = std::min(dim - 1.0, std::ceil(pair_of(beta_slow)));
+      const double ramp = std::clamp((k - low) / (high > low ? high - low : high - low + 1e-3), 0.0, 1.0);
+      return plain / factor * ramp + plain * (1 - ramp);
+    }
+    case RotaryScaling::llama3: {
+      const double high = beta_fast > 0 ? beta_fast : 4;
+      const double share = std::clamp((turns(plain, original_length) - beta_slow) / (high - beta_slow), 0.0, 1.0);
+      return plain / factor * (1 - share) + plain * share;
+    }
+  }
+  return plain;
+}
+double Rotary::amplitude() const {
+  if (scaling != RotaryScaling::yarn) return 1;
+  return attention_factor ? *attention_factor : 0.1 * std::log(factor) + 1;
+}
+
+// -------------------------------------------------------------------------------------------------- two dimensions
+
+void Rotary2d::check(const AttendShape& s) const {
+  one_width("rotary_2d", s);
+  const int dim = rotary_dim ? rotary_dim : s.key_dim;
+  if (dim < 4 || dim % 4 != 0 || dim > s.key_dim) {
+    fail("rotary_2d", fmt::format("a rotary_dim of 4 to {} that 4 divides", s.key_dim), fmt::format("got {}", dim));
+  }
+  positive("rotary_2d", "base", base);
+  check_grid("rotary_2d", grid_width, prefix_tokens);
+}
+double Rotary2d::frequency(int k, int dim) const { return std::pow(base, -4.0 * k / dim); }
+
+void Sinusoidal2d::check(const AttendShape& s) const {
+  for (const int dim : {s.query_dim, s.key_dim}) {
+    if (dim % 4 != 0) fail("sinusoidal_2d", "widths that 4 divides", fmt::format("got {}", dim));
+  }
+  positive("sinusoidal_2d", "base", base);
+  check_grid("sinusoidal_2d", grid_width, prefix_tokens);
+}
+double Sinusoidal2d::frequency(int k, int dim) const { return std::pow(base, -4.0 * k / dim); }
+
+// ------------------------------------------------------------------------------------------------------------- xPos
+
+void XPos::check(const AttendShape& s) const {
+  one_width("xpos", s);
+  if (s.key_dim % 2 != 0) fail("xpos", "an even width", fmt::format("got {}", s.key_dim));
+  positive("xpos", "base", base);
+  positive("xpos", "scale_base", scale_base);
+  positive("xpos", "gamma", gamma);
+}
+double XPos::frequency(int k, int dim) const { return std::pow(base, -2.0 * k / dim); }
+double XPos::log_scale(int k, int dim) const { return std::log((2.0 * k / dim + gamma) / (1 + gamma)) / scale_base; }
+
+// ----------------------------------------------------------------------------------------------------- learned grid
+
+void LearnedGrid::fit(const AttendShape& s) {
+  const int tokens = std::max(1, s.num_keys - prefix_tokens);
+  const auto give = [](int& to, int from) { to = to ? to : from; };
+  give(grid_width, grid_height ? (tokens + grid_height - 1) / grid_height : detail::fitting_width(tokens));
+  give(grid_height, (tokens + grid_width - 1) / grid_width);
+  give(table_height, grid_height);
+  give(table_width, grid_width);
+}
+void LearnedGrid::check(const AttendShape& s) const {
+  one_width("learned_grid", s);
+  check_grid("learned_grid", grid_width, prefix_tokens);
+  if (grid_height < 1 || table_height < 1 || table_width < 1) {
+    fail("learned_grid", "a grid and a table of 1 patch or more each way",
+         fmt::format("got {} x {} and {} x {}", grid_height, grid_width, table_height, table_width));
+  }
+  const std::int64_t patches = std::int64_t(grid_height) * grid_width + prefix_tokens;
+  if (patches < s.num_keys) {
+    fail("learned_grid", fmt::format("positions for all {} keys", s.num_keys), fmt::format("got {}", patches));
+  }
+}
+int LearnedGrid::position(Side side, const Area& area, int n) const {
+  const int first = detail::first_position(side == Side::query, area), end = prefix_tokens + grid_height * grid_width;
+  if (first < 0 || first + n > end) {
+    fail("learned_grid", fmt::format("positions from 0 to {}", end - 1),
+         fmt::format("got {} to {}", first, first + n - 1));
+  }
+  return first;
+}
+LearnedGrid::Taps LearnedGrid::taps(int at, int grid, int table) const {
+  const double place = grid == table ? at : (at + 0.5) * table / grid - 0.5, low = std::floor(place), t = place - low;
+  const auto inside = [&](double i) { return int(std::clamp(i, 0.0, table - 1.0)); };
+  if (t == 0) return {1, {inside(low)}, {1}};
+  if (interpolation == Interpolation::bilinear) return {2, {inside(low), inside(low + 1)}, {1 - t, t}};
+  // Cubic convolution (Keys, 1981): of the neighbours at distance below 1, and of those between 1 and 2.
+  constexpr double a = -0.75;
+  const auto near = [&](double x) { return ((a + 2) * x - (a + 3)) * x * x + 1; };
+  const auto far = [&](double x) { return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a; };
+  return {4,
+          {inside(low - 1), inside(low), inside(low + 1), inside(low + 2)},
+          {far(t + 1), near(t), near(1 - t), far(2 - t)}};
+}
+
+}  // namespace attune
