@@ -46,7 +46,7 @@ struct AttentionCall {
     outputs.out = array(dtype, rows, 0);
     outputs.lse = array(wide, numbers, 0);
     for (const AttendParameter& parameter : attend_parameters(options, p.shape())) {
-      inputs.parameters.push_back(array(wide, parameter.shape, 0.2));
+      inputs.parameters.push_back(array(wide, parameter.shape, 0.2, centre_of(parameter)));
       if (backward) gradients.parameters.push_back(array(wide, parameter.shape, 0));
     }
     if (!backward) return;
@@ -62,12 +62,19 @@ struct AttentionCall {
  private:
   static constexpr std::size_t kLine = 64;  // bytes: arrays begin at a line of the cache, as those of tensors do
   std::uint64_t seed_ = 1;
-  /// Uniform numbers from -size to size.
-  View array(DType dtype, const Shape& shape, double size) {
+  /// Rates, widths and temperatures are above 0; other learned numbers lie around it.
+  static double centre_of(const AttendParameter& p) {
+    for (const char* name : {"slope", "bandwidth", "temperature", "rate", "power", "threshold"}) {
+      if (p.name == name) return 0.6;
+    }
+    return 0;
+  }
+  /// Uniform numbers from centre - size to centre + size.
+  View array(DType dtype, const Shape& shape, double size, double centre = 0) {
     std::vector<float> numbers(std::size_t(shape.size()), 0.f);
     Generator generator(seed_++);
     if (size > 0) {
-      for (float& x : numbers) x = float(generator.uniform(-size, size));
+      for (float& x : numbers) x = float(generator.uniform(centre - size, centre + size));
     }
     memory.emplace_back(numbers.size() * size_of(dtype) + kLine);
     void* first = memory.back().data();

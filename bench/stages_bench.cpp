@@ -1,7 +1,16 @@
-// What each stage costs over the plain path: every kind of bias, score, normalizer, mask and dropout alone, forward and
-// backward, beside the plain row of the same shape in the same run. runner.hpp says which options there are; the column
-// "x plain" is the figure that counts. Windows see a quarter of the pairs, so their column is read against that, and
-// their share against plain's.
+// What each mechanism costs over the plain path: every one that a name and options are enough for, alone, at shapes A
+// and D, forward and backward, beside the plain row of the same shape in the same run. runner.hpp says which options
+// there are; the column "x plain" is the figure that counts. Masks are read against the share of the pairs that they
+// show: their operations are counted, so their share of the peak stands beside plain's.
+//
+// Options are those of the table, fitted to the shape; masks that would then show everything, or next to nothing, get
+// some that a user would choose.
+#include "attune/attention/mechanisms.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
 #include "attention_rows.hpp"
 #include "runner.hpp"
 
@@ -30,20 +39,75 @@ void add_statistics(bench::Bench& rows, const Problem& p) {
   rows.add(row);
 }
 
-void add_shape(bench::Bench& rows, const Problem& p) {
+/// Share of the pairs of one head that the mask shows.
+double visible_share(const AnyMask& mask, const AttendShape& shape) {
+  std::array<std::uint64_t, 64> bits;
+  double seen = 0;
+  for (int q = 0; q < shape.num_queries; q += kLanes) {
+    for (int k = 0; k < shape.num_keys; k += int(bits.size())) {
+      const Area area{.shape = &shape,
+                      .query = q,
+                      .queries = std::min(kLanes, shape.num_queries - q),
+                      .key = k,
+                      .keys = std::min(int(bits.size()), shape.num_keys - k)};
+      if (mask->cover(area) == Cover::none) continue;
+      mask->visible(area, bits.data());
+      for (int j = 0; j < area.keys; ++j)
+        seen += std::popcount(area.queries < 64 ? bits[std::size_t(j)] & ((std::uint64_t(1) << area.queries) - 1)
+                                                : bits[std::size_t(j)]);
+    }
+  }
+  return seen / (double(shape.num_queries) * shape.num_keys);
+}
+
+/// What a user would choose for masks whose options say nothing at first, T tokens.
+OptionValues mask_options(const std::string& name, double tokens) {
+  if (name == "window") return {{"left", tokens / 4 - 1}, {"right", 0.0}};
+  if (name == "dilated") return {{"left", tokens / 2}, {"right", 0.0}, {"dilation", 2.0}};
+  if (name == "prefix_lm") return {{"prefix", std::vector<double>{tokens / 4}}};
+  if (name == "longformer") return {{"half_window", tokens / 16}, {"global_tokens", std::vector<double>{0}}};
+  if (name == "local_m") return {{"half_width", tokens / 16}};
+  return {};
+}
+
+/// Work for every pair that grows with a hidden width: seconds at shape D, and no multiply-add peak to be read against.
+bool hidden_a_pair(const Mechanism& m) {
+  return m.kind == "score" && (m.name == "additive" || m.name == "concat" || m.name == "mlp");
+}
+
+AttendOptions options_of(const Mechanism& m, const AttendShape& shape) {
+  AttendOptions o;
+  if (m.kind == "position") o.position = position_named(m.name, {}, shape);
+  if (m.kind == "score") o.score = score_named(m.name, {}, shape);
+  if (m.kind == "bias") o.bias = bias_named(m.name, {}, shape);
+  if (m.kind == "mask") o.mask = mask_named(m.name, mask_options(m.name, shape.num_queries), shape);
+  if (m.kind == "normalizer") o.normalizer = normalizer_named(m.name, {}, shape);
+  return o;
+}
+
+/// The name of its rows: a mechanism's own, with its kind where two kinds share it or an older row has another.
+std::string variant_of(const Mechanism& m, const std::vector<Mechanism>& all) {
+  if (m.kind == "bias" && m.name == "dense") return "dense_bias";
+  if (m.name == "softmax_with_sink") return "sink";
+  const auto same =
+      std::count_if(all.begin(), all.end(), [&](const Mechanism& o) { return o.by_name && o.name == m.name; });
+  return same > 1 ? m.name + "_" + m.kind : m.name;
+}
+
+void add_shape(bench::Bench& rows, const Problem& p, const std::vector<Mechanism>& all) {
   add(rows, p, "plain", {});
   // A stage that changes nothing: what leaving the plain path costs by itself.
   add(rows, p, "walk", {.bias = SoftCap{.cap = 0}});
-  add(rows, p, "alibi", {.bias = Alibi{}});
-  add(rows, p, "soft_cap", {.bias = SoftCap{.cap = 30}});
+  for (const Mechanism& m : all) {
+    if (!m.by_name || m.name == ScaledDot::name || m.name == Softmax::name) continue;
+    if (hidden_a_pair(m) && p.name != "A") continue;
+    const AttendShape shape = p.shape();
+    const AttendOptions options = options_of(m, shape);
+    add(rows, p, variant_of(m, all), options, options.mask ? visible_share(options.mask, shape) : 0,
+        hidden_a_pair(m) ? Ceiling::none : Ceiling::fma_f32);
+  }
   add(rows, p, "affine",
       {.bias = pointwise([](auto logit, auto at) { return logit * 1.5f - 0.01f * float(at.query - at.key); })});
-  add(rows, p, "dense_bias", {.bias = Dense{}});
-  add(rows, p, "sink", {.normalizer = SoftmaxWithSink{}});
-  add(rows, p, "sigmoid", {.normalizer = Sigmoid{}});
-  const double tokens = p.queries, width = tokens / 4;
-  add(rows, p, "window", {.mask = Causal{} & Window{.left = int(width) - 1}},
-      (width * tokens - width * (width - 1) / 2) / tokens / tokens);
   add(rows, p, "dropout", {.dropout_p = 0.1, .seed = 1});
   add(rows, p, "alibi_dropout", {.bias = Alibi{}, .dropout_p = 0.1, .seed = 1});
   add_statistics(rows, p);
@@ -52,7 +116,7 @@ void add_shape(bench::Bench& rows, const Problem& p) {
 
 int main(int argc, char** argv) {
   bench::Bench rows("stages_bench");
-  for (char name : {'A', 'D'}) add_shape(rows, bench::problem(name));
-  add(rows, bench::problem('A'), "additive", {.score = Additive{.hidden_dim = 64}}, 0, Ceiling::none);
+  const std::vector<Mechanism> all = mechanisms();
+  for (char name : {'A', 'D'}) add_shape(rows, bench::problem(name), all);
   return rows.run(argc, argv);
 }

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import bench_baseline
+import bench_mechanisms
 import bench_memory
 import bench_pictures
 from bench_serve import Entry, measure, name_of, start_own, start_peers
@@ -157,13 +158,16 @@ def main() -> int:
         result |= {"machine": run["machine"], "peers": run["peers"], "rows": result["rows"] + rows}
         write(result, report)
         print_rows(rows)
-    if not options.quick and not options.no_memory:
+    if not options.quick and not options.no_memory and not options.mechanisms:
         rows = result["rows"]
         grown = [r for r in rows if r["threads"] == 1 and (r["shape"] in ("4k", "16k") or r["pass"] == "step")]
         result["memory"] = bench_memory.memory_rows(options.build, grown, options.peers)
         bench_memory.print_memory(result["memory"])
         write(result, report)
     pictures = bench_pictures.draw(result, report.parent)
+    if options.mechanisms and bench_mechanisms.costs(result["rows"]):
+        print(bench_mechanisms.table(result["rows"]), end="")
+        pictures.append(bench_mechanisms.picture(result, report.parent / "mechanisms.svg"))
     print(f"written: {report}" + "".join(f", {p}" for p in pictures))
     if options.save_baseline:
         print(f"written: {bench_baseline.save(result, ROOT)}")

@@ -9,6 +9,8 @@
 #include <new>
 #include <thread>
 
+#include "attune/attention/mechanisms.hpp"
+#include "attune/base/cpu.hpp"
 #include "attune/base/parallel.hpp"
 #include "contract/covering.hpp"
 
@@ -51,15 +53,23 @@ namespace attune::contract {
 namespace {
 
 constexpr int kWidth = 8;
+constexpr int kBytesAToken = 2048, kFixedBytes = 2 << 20;
 
 /// Peak of the bytes that one forward and one backward pass take beside what the caller holds, [1, 1, tokens, 8].
 std::int64_t extra_bytes(int tokens, const AttendOptions& options) {
   const Shape shape{1, 1, tokens, kWidth}, row{1, 1, tokens};
   const std::size_t rows = std::size_t(tokens), n = rows * kWidth;
   std::vector<float> query(n, 0.1f), key(n, 0.2f), value(n, 0.3f), out(n), lse(rows), dout(n, 0.5f);
-  std::vector<float> dquery(n), dkey(n), dvalue(n), sink(1);
+  std::vector<float> dquery(n), dkey(n), dvalue(n);
   AttendInputs in{ConstView(query.data(), shape), ConstView(key.data(), shape), ConstView(value.data(), shape), {}};
-  if (options.normalizer.as<SoftmaxWithSink>()) in.parameters.emplace_back(sink.data(), Shape{1});
+  AttendGradients gradients{View(dquery.data(), shape), View(dkey.data(), shape), View(dvalue.data(), shape), {}};
+  std::vector<std::vector<float>> learned, dlearned;
+  for (const AttendParameter& p : attend_parameters(options, {1, 1, 1, tokens, tokens, kWidth, kWidth, kWidth})) {
+    learned.emplace_back(std::size_t(p.shape.size()), 0.6f);
+    dlearned.emplace_back(std::size_t(p.shape.size()));
+    in.parameters.emplace_back(learned.back().data(), p.shape);
+    gradients.parameters.emplace_back(dlearned.back().data(), p.shape);
+  }
   std::int64_t extra = 0;
   // On a thread of its own: the tiles that a thread keeps between calls go with it, so every call starts from nothing.
   std::thread([&] {
@@ -69,8 +79,7 @@ std::int64_t extra_bytes(int tokens, const AttendOptions& options) {
     attend_backward(
         in,
         {.out = ConstView(out.data(), shape), .lse = ConstView(lse.data(), row), .dout = ConstView(dout.data(), shape)},
-        {.query = View(dquery.data(), shape), .key = View(dkey.data(), shape), .value = View(dvalue.data(), shape)},
-        options);
+        gradients, options);
     extra = most_bytes - before;
   }).join();
   return extra;
@@ -103,6 +112,44 @@ TEST(Memory, GrowsWithTheTokensAndNotWithTheirSquare) {
       EXPECT_GT(points[n - 1].second, 1024) << name;  // or nothing was counted
     }
   }
+  set_num_threads(threads);
+}
+
+/// The stage alone, where a name and options make it; biases and scores whose work is the same for every tile see a
+/// window in the long run.
+AttendOptions alone(const Mechanism& m, int tokens) {
+  const AttendShape shape{1, 1, 1, tokens, tokens, kWidth, kWidth, kWidth};
+  AttendOptions o;
+  if (tokens > 8192 && m.kind != "mask" && m.kind != "normalizer") o.mask = Window{.left = 1024, .right = 0};
+  if (m.kind == "position") o.position = position_named(m.name, {}, shape);
+  if (m.kind == "score") o.score = score_named(m.name, {}, shape);
+  if (m.kind == "bias") o.bias = bias_named(m.name, {}, shape);
+  if (m.kind == "mask") o.mask = mask_named(m.name, {}, shape);
+  if (m.kind == "normalizer") o.normalizer = normalizer_named(m.name, {}, shape);
+  return o;
+}
+
+TEST(Memory, OfEveryMechanismGrowsWithTheTokens) {
+  const int threads = num_threads();
+  set_num_threads(1);
+  int measured = 0;
+  for (const Mechanism& m : mechanisms()) {
+    // A dense bias is a number for every pair already where the caller holds it.
+    if (!m.by_name || (m.kind == "bias" && m.name == "dense")) continue;
+    const bool long_run = full_run() && cpu_target() != CpuTarget::scalar;
+    const int few = long_run ? 4096 : 128, many = long_run ? 32768 : 1024;
+    const std::int64_t some = extra_bytes(few, alone(m, few)), most = extra_bytes(many, alone(m, many));
+    if (long_run) {
+      std::printf("%-10s %-20s %6d tokens: %9lld bytes\n", m.kind.c_str(), m.name.c_str(), many,
+                  static_cast<long long>(most));
+    }
+    EXPECT_LE(double(most), 1.1 * many / few * double(some)) << m.kind << " " << m.name;
+    // A tenth of a byte for each pair would be more than this.
+    EXPECT_LE(most, std::int64_t(kBytesAToken) * many + kFixedBytes) << m.kind << " " << m.name;
+    EXPECT_GT(some, 1024) << m.name;
+    ++measured;
+  }
+  EXPECT_GT(measured, 15);
   set_num_threads(threads);
 }
 

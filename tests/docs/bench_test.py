@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 import bench_baseline  # noqa: E402
+import bench_mechanisms  # noqa: E402
 import bench_pictures  # noqa: E402
 import bench_table  # noqa: E402
 from bench_serve import Entry, measure, name_of, spread_of  # noqa: E402
@@ -131,6 +132,19 @@ class BenchTest(unittest.TestCase):
                 self.assertNotIn("old", text)
                 self.assertTrue(text.startswith("a\n<!-- bench:plain -->\n"))
                 self.assertIn("b\n<!-- bench:other -->\nkept\n", text)
+
+    def test_mechanisms_are_read_against_plain_and_what_they_show(self):
+        half = dict(ROW, flops=1e9)
+        rows = [dict(row, variant=variant, **more) for row, variant, more in (
+            (ROW, "plain", {}), (ROW, "soft_cap", {"over_plain": 1.5}), (half, "causal", {"over_plain": 0.55}))]
+        self.assertEqual(bench_mechanisms.costs(rows), {"soft_cap": {("A", "forward"): (1.5, 1.0)},
+                                                        "causal": {("A", "forward"): (1.1, 0.5)}})
+        self.assertEqual(bench_mechanisms.table(rows).splitlines()[2:],
+                         ["| `causal` | 50 % | 1.10 |  |  |  |", "| `soft_cap` |  | 1.50 |  |  |  |"])
+        with tempfile.TemporaryDirectory() as folder:
+            path = bench_mechanisms.picture(report(rows), Path(folder) / "mechanisms.svg")
+            xml.etree.ElementTree.parse(path)
+            self.assertIn("soft cap", path.read_text(encoding="utf-8"))
 
     def test_a_peer_answers_every_line(self):
         program = ("import sys; sys.path.insert(0, sys.argv.pop(1))\nimport protocol\n"
