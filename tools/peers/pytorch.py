@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import protocol
+from pytorch_mechanisms import MECHANISMS
 from pytorch_models import step_way
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -86,6 +87,9 @@ def attention(row: dict, grad: bool):
             return torch.softmax(hidden @ weight, -1) @ v
 
         return additive, learns + [query_weight, key_weight, weight]
+    if variant in MECHANISMS:
+        call, more = MECHANISMS[variant](q, k, v, grad)
+        return call, learns + more
     return None, None
 
 
@@ -150,7 +154,7 @@ KNOWN = {
     "plain": "PyTorch", "growth": "PyTorch", "grouped": "PyTorch", "dropout": "PyTorch", "dense_bias": "PyTorch",
     "window": "PyTorch, mask stored", "alibi": "PyTorch, bias stored", "soft_cap": "PyTorch, plain form",
     "sink": "PyTorch, plain form", "additive": "PyTorch, plain form",
-}
+} | {name: "PyTorch" if name in ("rotary", "causal") else "PyTorch, plain form" for name in MECHANISMS}
 
 if __name__ == "__main__":
     chosen = protocol.options()
