@@ -35,15 +35,16 @@ struct Hard {
   template <class T>
   void forward(Tile<T>& x, Rows<T>& r, Call<T>&) const {
     const int count = r.queries;
-    T best[kLanes] = {}, place[kLanes] = {}, total[kLanes] = {};
+    T best[kLanes] = {}, place[kLanes] = {}, pick[kLanes] = {}, total[kLanes] = {};
     for (int i = 0; i < count; ++i) {
       best[i] = kHidden<T>;
-      r.max[i] = T(-1);
+      pick[i] = T(-1);
     }
     each_row(x, [&](const T* s, int n) {
       for (int i = 0; i < n; ++i) {
-        const bool better = best[i] < s[i] || (!(s[i] == s[i]) && best[i] == best[i]);
-        r.max[i] = better ? place[i] : r.max[i];
+        const bool more = best[i] < s[i], number = s[i] == s[i], known = best[i] == best[i];
+        const bool better = more | (known & !number);  // no &&: that is a branch
+        pick[i] = better ? place[i] : pick[i];
         best[i] = better ? s[i] : best[i];
         place[i] += s[i] == kHidden<T> ? T(0) : T(1);
       }
@@ -51,6 +52,7 @@ struct Hard {
     for (int i = 0; i < count; ++i) {
       best[i] = best[i] == kHidden<T> ? T(0) : best[i];
       place[i] = T(0);
+      r.max[i] = pick[i];
       r.factor[i] = T(1);
     }
     if constexpr (is_dual<T>) {
@@ -60,10 +62,10 @@ struct Hard {
     }
     each_row(x, [&](T* s, int n) {
       for (int i = 0; i < n; ++i) {
-        const bool seen = !(s[i] == kHidden<T>);
+        const bool seen = !(s[i] == kHidden<T>), here = place[i] == pick[i];
         T soft = T(0);
         if constexpr (is_dual<T>) soft = seen ? exp(s[i] - best[i]) / total[i] : T(0);
-        s[i] = detail::straight_through(chosen(s[i], seen && place[i] == r.max[i]), soft);
+        s[i] = detail::straight_through(chosen(s[i], seen & here), soft);
         place[i] += seen ? T(1) : T(0);
       }
     });
@@ -78,21 +80,27 @@ struct Hard {
   // dx = p (dp - sum p dp) with p of softmax, whose sums are a walk of their own.
   template <class T>
   void sweep(const Tile<T>& x, const Tile<T>& dp, Rows<T>& r, Call<T>&) const {
+    const int count = r.queries;
     T top[kLanes] = {};
-    for (int i = 0; i < r.queries; ++i) top[i] = r.sum[i] > T(0) ? r.max[i] : kHidden<T>;
+    for (int i = 0; i < count; ++i) top[i] = r.sum[i] > T(0) ? r.max[i] : kHidden<T>;
     each_row(x, [&](const T* s, int n) {
       for (int i = 0; i < n; ++i) top[i] = top[i] < s[i] ? s[i] : top[i];
     });
     for (int i = 0; i < r.queries; ++i) top[i] = top[i] == kHidden<T> ? T(0) : top[i];
     raise_maximum(r, top);
     for (int i = 0; i < r.queries; ++i) r.first[i] *= r.factor[i];
+    T sum[kLanes] = {}, first[kLanes] = {};
     for (int j = 0; j < x.area.keys; ++j) {
       const T *s = x[j], *d = dp[j];
-      for (int i = 0; i < r.queries; ++i) {
+      for (int i = 0; i < count; ++i) {
         const T e = exp(s[i] - top[i]);
-        r.sum[i] += e;
-        r.first[i] += e * d[i];
+        sum[i] += e;
+        first[i] += e * d[i];
       }
+    }
+    for (int i = 0; i < count; ++i) {
+      r.sum[i] += sum[i];
+      r.first[i] += first[i];
     }
   }
   template <class T>
@@ -105,17 +113,25 @@ struct Hard {
   }
   template <class T>
   void backward(Tile<T>& x, Tile<T>& dp, Rows<T>& r, Call<T>&) const {
-    T* place = r.second;
+    const int count = r.queries;
+    T place[kLanes] = {}, pick[kLanes] = {}, lse[kLanes] = {}, delta[kLanes] = {};  // where nothing else is written to
+    for (int i = 0; i < count; ++i) {
+      place[i] = r.second[i];
+      pick[i] = r.stat[i];
+      lse[i] = r.max[i];
+      delta[i] = r.delta[i];
+    }
     for (int j = 0; j < x.area.keys; ++j) {
       T *s = x[j], *d = dp[j];
-      for (int i = 0; i < r.queries; ++i) {
-        const bool seen = !(s[i] == kHidden<T>);
-        const T soft = exp(s[i] - r.max[i]);
-        d[i] = soft * (d[i] - r.delta[i]);
-        s[i] = detail::straight_through(chosen(s[i], seen && place[i] == r.stat[i]), soft);
+      for (int i = 0; i < count; ++i) {
+        const bool seen = !(s[i] == kHidden<T>), here = place[i] == pick[i];
+        const T soft = exp(s[i] - lse[i]);
+        d[i] = soft * (d[i] - delta[i]);
+        s[i] = detail::straight_through(chosen(s[i], seen & here), soft);
         place[i] += seen ? T(1) : T(0);
       }
     }
+    for (int i = 0; i < count; ++i) r.second[i] = place[i];
   }
 
  private:

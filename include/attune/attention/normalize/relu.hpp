@@ -11,14 +11,18 @@ namespace attune {
 namespace detail {
 template <int kPower, class T>
 void relu_forward(Tile<T>& x, Rows<T>& r) {
+  T count[kLanes] = {};
   each_row(x, [&](T* s, int n) {
     for (int i = 0; i < n; ++i) {
-      r.sum[i] += s[i] == kHidden<T> ? T(0) : T(1);
+      count[i] += s[i] == kHidden<T> ? T(0) : T(1);
       const T u = s[i] < T(0) ? T(0) : s[i];  // a NaN stays one
       s[i] = kPower == 1 ? u : u * u;
     }
   });
-  for (int i = 0; i < r.queries; ++i) r.factor[i] = T(1);
+  for (int i = 0; i < r.queries; ++i) {
+    r.sum[i] += count[i];
+    r.factor[i] = T(1);
+  }
 }
 /// stat: n.
 template <class T>

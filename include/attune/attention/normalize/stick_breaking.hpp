@@ -23,15 +23,21 @@ struct StickBreaking {
   template <class T>
   void forward(Tile<T>& x, Rows<T>& r, Call<T>&) const {
     begin(r);
+    const int n = r.queries;
+    T left[kLanes] = {};  // here, where nothing else can be written to
+    for (int i = 0; i < n; ++i) left[i] = r.sum[i];
     for (int j = x.area.keys - 1; j >= 0; --j) {
       T* s = x[j];
-      for (int i = 0; i < r.queries; ++i) {
+      for (int i = 0; i < n; ++i) {
         const Break<T> b(s[i]);
-        s[i] = b.takes * r.sum[i];
-        r.sum[i] *= b.leaves;
+        s[i] = b.takes * left[i];
+        left[i] *= b.leaves;
       }
     }
-    for (int i = 0; i < r.queries; ++i) r.factor[i] = T(1);
+    for (int i = 0; i < n; ++i) {
+      r.sum[i] = left[i];
+      r.factor[i] = T(1);
+    }
   }
   template <class T>
   void finish(Rows<T>& r, Call<T>&) const {
