@@ -14,7 +14,7 @@ static void check_formulas(const AttendOptions& options, const PlainStages& plai
   };
   expect_formula(plain.position || !options.position, "position", options.position.name());
   expect_formula(plain.score || options.score.as<ScaledDot>(), "score", options.score.name());
-  expect_formula(plain.mask || !options.mask, "mask", options.mask.name());
+  expect_formula(plain.mask || options.mask.get() == nullptr, "mask", options.mask.name());
   expect_formula(plain.normalizer || options.normalizer.as<Softmax>(), "normalizer", options.normalizer.name());
   if (plain.bias.size() != options.bias.size())
     fail("check_stage", fmt::format("{} plain formulas of biases", options.bias.size()),
