@@ -94,11 +94,9 @@ Explanation explain_tiles(const AttendShape& s, DType dtype, const AttendOptions
                                 : 0;
   e.forward_bytes +=
       element * (mapped * key_rows + threads * (tile + block + (whole ? std::int64_t(s.num_keys) * kLanes : 0)));
-  e.backward_bytes +=
-      element *
-      (mapped * key_rows + p.slot_size() * s.batch_size * s.num_heads +
-       threads *
-           (backward_tile * (2 + saved) + 3 * block + held + (mapped ? std::int64_t(s.num_keys) * key_width : 0)));
+  e.backward_bytes += element * (mapped * key_rows + p.slot_size() * s.batch_size * s.num_heads +
+                                 threads * (backward_tile * (2 + saved) + 3 * block + held +
+                                            (mapped ? std::int64_t(s.num_keys) * key_width : 0)));
   return e;
 }
 

@@ -1,6 +1,7 @@
 // lanes.hpp, compiled per target and exported.
 //
-// The ladder of a dense bias and its gradient, over the plain path, (1, 8, 1024, 64), forward / backward (AVX-512, Zen 4):
+// The ladder of a dense bias and its gradient, over the plain path, (1, 8, 1024, 64), forward / backward (AVX-512, Zen
+// 4):
 //   blocks of 4 x 4, transposed and added one by one                                             21 / 22 %
 //   lines of memory read once each, in squares; rows written four at a time, to their end         20 / 18 %
 //   the tile after the next is fetched while this one's products run                              17 / 14 %

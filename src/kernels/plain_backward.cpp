@@ -102,7 +102,7 @@ HWY_INLINE void drop_again(const BackwardBlock<T>& b, T* x, int key, int first, 
 /// probs and dlogits of keys first .. last-1 of the tile at `key`, for the queries lane .. end-1.
 template <class T>
 HWY_NOINLINE void weights_and_dlogits(const BackwardBlock<T>& b, int key, int first, int last, int lane, int end,
-                                    Upcoming* ahead) {
+                                      Upcoming* ahead) {
   const PlainBackward<T>& in = b.in;
   const bool drops = b.dropped.threshold < 65536;
   T* const probs = b.probs + std::ptrdiff_t(first) * b.width + lane;
@@ -140,7 +140,7 @@ HWY_INLINE void hide(const BackwardBlock<T>& b, int first, int last, int from, i
 /// the queries stairs.first + j .. stairs.end + j - 1.
 template <class T>
 HWY_NOINLINE void add_key_gradients(const BackwardBlock<T>& b, int key, int first, int last, int lane, int end,
-                                  Stairs stairs, Upcoming* ahead) {
+                                    Stairs stairs, Upcoming* ahead) {
   const PlainBackward<T>& in = b.in;
   const std::ptrdiff_t row = std::ptrdiff_t(first) * b.width + lane;
   stairs.first += first - lane, stairs.end += first - lane;
@@ -158,7 +158,7 @@ HWY_NOINLINE void add_key_gradients(const BackwardBlock<T>& b, int key, int firs
 /// stairs.end + i - 1.
 template <class T>
 HWY_NOINLINE void add_query_gradients(const BackwardBlock<T>& b, int key, int j0, int j1, int first, int last,
-                                    Stairs stairs, Upcoming* ahead) {
+                                      Stairs stairs, Upcoming* ahead) {
   const PlainBackward<T>& in = b.in;
   if (!in.dquery) return;
   stairs.first += first - j0, stairs.end += first - j0;

@@ -15,8 +15,8 @@ class Upcoming {
     count_ = at_ = lines_ = 0;
     pace_ = 1;
   }
-  /// `rows` rows of `cols` numbers, `stride` numbers apart. Null and what is more than 8 areas are left out: to fetch is
-  /// a favour, not a promise.
+  /// `rows` rows of `cols` numbers, `stride` numbers apart. Null and what is more than 8 areas are left out: to fetch
+  /// is a favour, not a promise.
   template <class T>
   void add(const T* first, std::ptrdiff_t stride, int rows, int cols) {
     if (!first || rows <= 0 || cols <= 0 || count_ == kMost) return;
