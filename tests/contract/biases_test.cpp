@@ -11,6 +11,7 @@
 #include "contract/covering.hpp"
 #include "contract/measure.hpp"
 #include "contract/run.hpp"
+#include "contract/variants/biases.hpp"
 #include "message_of.hpp"
 
 namespace attune::contract {

@@ -9,6 +9,7 @@
 #include "contract/covering.hpp"
 #include "contract/measure.hpp"
 #include "contract/run.hpp"
+#include "contract/variants/biases.hpp"
 
 namespace attune::contract {
 namespace {

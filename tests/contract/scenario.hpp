@@ -2,14 +2,21 @@
 #pragma once
 #include <algorithm>
 
+#include "attune/attention/attention.hpp"
+#include "attune/attention/formulas/normalizers.hpp"
+#include "attune/attention/formulas/scores.hpp"
 #include "attune/base/dropout.hpp"
-#include "contract/variants/biases.hpp"
 #include "contract/variants/masks.hpp"
-#include "contract/variants/normalizers.hpp"
-#include "contract/variants/positions.hpp"
-#include "contract/variants/scores.hpp"
 
 namespace attune::contract {
+
+// The tables with plain formulas, each compiled once (variants/): a formula is made for five scalars.
+const Variants& positions();
+const Variants& scores();
+const Variants& biases();
+const Variants& normalizers();
+/// Whether a position of this name can stand in a call of this shape; negative: queries stand before the first key.
+bool position_fits(const std::string& name, const AttendShape& s, bool negative);
 
 inline const Variants& shapes() {
   auto shape = [](int b, int h, int hkv, int tq, int tk, int d, int dv) {

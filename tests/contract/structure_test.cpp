@@ -5,10 +5,12 @@
 #include <cmath>
 #include <limits>
 
+#include "attune/attention/formulas/normalizers.hpp"
 #include "attune/base/parallel.hpp"
 #include "contract/covering.hpp"
 #include "contract/measure.hpp"
 #include "contract/run.hpp"
+#include "contract/variants/biases.hpp"
 
 namespace attune::contract {
 namespace {

@@ -173,25 +173,35 @@ struct OfMask final : Holds<S, Mask> {
   void visible(const Area& a, std::uint64_t* rows) const override { s.visible(a, rows); }
 };
 
-/// Holds one stage for every scalar.
+/// Holds one stage for every scalar, in one piece of memory.
 template <template <class> class Contract, template <class, class> class Of>
 class AnyOf {
   template <class T>
-  using Pointer = std::shared_ptr<const Contract<T>>;
-  std::tuple<Pointer<float>, Pointer<double>, Pointer<Dual<double>>> all_;
+  using Pointer = const Contract<T>*;
+  std::shared_ptr<const void> memory_;
+  std::tuple<Pointer<float>, Pointer<double>, Pointer<Dual<double>>> all_{};
+
+  template <class S>
+  struct Every {
+    Of<S, float> single;
+    Of<S, double> twice;
+    Of<S, Dual<double>> dual;
+    explicit Every(const S& s) : single(s), twice(s), dual(s) {}
+  };
 
  protected:
   template <class S>
   void hold(const S& s) {
-    all_ = {std::make_shared<Of<S, float>>(s), std::make_shared<Of<S, double>>(s),
-            std::make_shared<Of<S, Dual<double>>>(s)};
+    const auto every = std::make_shared<const Every<S>>(s);
+    all_ = {&every->single, &every->twice, &every->dual};
+    memory_ = every;
   }
 
  public:
   /// The stage for one scalar; null if there is none.
   template <class T>
   const Contract<T>* on() const {
-    return std::get<Pointer<T>>(all_).get();
+    return std::get<Pointer<T>>(all_);
   }
   explicit operator bool() const { return on<float>() != nullptr; }
   /// The wrapped struct if it is an S, else null.

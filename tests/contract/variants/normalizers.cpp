@@ -1,12 +1,11 @@
 // The normalizers of the contract tests, each beside its formula.
-#pragma once
 #include "attune/attention/formulas/normalizers.hpp"
 #include "attune/attention/normalize/all.hpp"
-#include "contract/variant.hpp"
+#include "contract/scenario.hpp"
 
 namespace attune::contract {
 
-inline const Variants& normalizers() {
+const Variants& normalizers() {
   using Kind = kernels::ReferenceNormalizer;
   const auto known = [](AnyNormalizer stage, formula::NormalizerFormula plain, Kind kind) {
     return [=](Scenario& s) {

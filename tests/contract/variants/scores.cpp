@@ -1,12 +1,11 @@
 // The scores of the contract tests, each beside its formula.
-#pragma once
 #include "attune/attention/formulas/scores.hpp"
 #include "attune/attention/score/all.hpp"
-#include "contract/variant.hpp"
+#include "contract/scenario.hpp"
 
 namespace attune::contract {
 
-inline const Variants& scores() {
+const Variants& scores() {
   auto additive = [](int wider) {
     return [=](Scenario& s) {
       s.shape.key_dim += wider;

@@ -1,20 +1,19 @@
 // The positions of the contract tests, each beside its formula.
-#pragma once
 #include "attune/attention/formulas/positions.hpp"
 #include "attune/attention/position/all.hpp"
-#include "contract/variant.hpp"
+#include "contract/scenario.hpp"
 
 namespace attune::contract {
 
 /// Whether a position goes with these widths, and with offsets of which one is negative.
-inline bool position_fits(const std::string& name, const AttendShape& s, bool negative) {
+bool position_fits(const std::string& name, const AttendShape& s, bool negative) {
   if (name == "none" || name == "sinusoidal") return true;
   if (name == "sinusoidal_2d") return s.query_dim % 4 == 0 && s.key_dim % 4 == 0;
   if (name == "rotary_2d" && s.key_dim % 4 != 0) return false;
   return s.query_dim == s.key_dim && !(negative && name.starts_with("learned"));
 }
 
-inline const Variants& positions() {
+const Variants& positions() {
   using Kind = kernels::ReferencePosition;
   auto rotary = [](double base, int dim, bool interleaved) {
     return [=](Scenario& s) {
