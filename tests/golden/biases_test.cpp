@@ -4,56 +4,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "attune/attention/attention.hpp"
-#include "attune/attention/mechanisms.hpp"
+#include "golden/cases.hpp"
 
-namespace attune {
+namespace attune::golden {
 namespace {
 
-struct BiasNumbers {
-  Shape shape;
-  std::vector<double> numbers;
-  explicit BiasNumbers(const nlohmann::json& j) : numbers(j["numbers"].get<std::vector<double>>()) {
-    const auto extents = j["shape"].get<std::vector<std::int64_t>>();
-    shape = Shape(extents.data(), int(extents.size()));
-  }
-  ConstView view() const { return ConstView(numbers.data(), shape); }
-};
-
-double largest_difference(const std::vector<double>& x, const std::vector<double>& reference) {
-  double worst = 0, largest = 0;
-  for (std::size_t n = 0; n < reference.size(); ++n) {
-    worst = std::max(worst, std::abs(x[n] - reference[n]));
-    largest = std::max(largest, std::abs(reference[n]));
-  }
-  return worst / largest;
-}
-
-OptionValues bias_options(const nlohmann::json& j) {
-  OptionValues values;
-  for (const auto& [name, value] : j.items()) {
-    if (value.is_string())
-      values[name] = value.get<std::string>();
-    else if (value.is_boolean())
-      values[name] = value.get<bool>();
-    else
-      values[name] = value.get<double>();
-  }
-  return values;
-}
-
-nlohmann::json bias_golden() {
-  std::ifstream file(std::string(ATTUNE_SOURCE_DIR) + "/tests/golden/biases.json");
-  return nlohmann::json::parse(file);
-}
-
 TEST(BiasesOfOthers, BucketsAreThoseOfT5) {
-  const auto golden = bias_golden();
+  const auto golden = read_cases("biases");
   ASSERT_EQ(golden["buckets"].size(), 12u);
   for (const auto& row : golden["buckets"]) {
     const RelativeBuckets bias{
@@ -69,16 +30,16 @@ TEST(BiasesOfOthers, BucketsAreThoseOfT5) {
 }
 
 TEST(BiasesOfOthers, ForwardAndGradients) {
-  const auto golden = bias_golden();
+  const auto golden = read_cases("biases");
   ASSERT_EQ(golden["cases"].size(), 7u);
   for (const auto& c : golden["cases"]) {
-    std::vector<BiasNumbers> in, want;
+    std::vector<Numbers> in, want;
     for (const auto& array : c["arrays"]) in.emplace_back(array);
     for (const auto& array : c["gradients"]) want.emplace_back(array);
-    const BiasNumbers out(c["out"]), dout(c["dout"]);
+    const Numbers out(c["out"]), dout(c["dout"]);
     const Shape &q = in[0].shape, &k = in[1].shape;
     const std::string name = c["bias"];
-    AttendOptions options{.bias = bias_named(name, bias_options(c["options"]))};
+    AttendOptions options{.bias = bias_named(name, options_of(c["options"]))};
     options.offset.assign(std::size_t(q[0]), c["offset"].get<int>());
 
     AttendInputs inputs{in[0].view(), in[1].view(), in[2].view(), {}};
@@ -86,10 +47,10 @@ TEST(BiasesOfOthers, ForwardAndGradients) {
     std::vector<double> ours(out.numbers.size()), lse(std::size_t(q[0] * q[1] * q[2]));
     const Shape rows{q[0], q[1], q[2]};
     attend_forward(inputs, {.out = View(ours.data(), out.shape), .lse = View(lse.data(), rows)}, options);
-    EXPECT_LE(largest_difference(ours, out.numbers), 1e-13) << name;
+    EXPECT_LE(error_of(ours, out.numbers), 1e-13) << name;
 
     std::vector<std::vector<double>> gradient;
-    for (const BiasNumbers& array : in) gradient.emplace_back(array.numbers.size());
+    for (const Numbers& array : in) gradient.emplace_back(array.numbers.size());
     AttendGradients to{
         View(gradient[0].data(), q), View(gradient[1].data(), k), View(gradient[2].data(), in[2].shape), {}};
     for (std::size_t n = 3; n < in.size(); ++n) to.parameters.emplace_back(gradient[n].data(), in[n].shape);
@@ -97,7 +58,7 @@ TEST(BiasesOfOthers, ForwardAndGradients) {
                     {.out = ConstView(ours.data(), out.shape), .lse = ConstView(lse.data(), rows), .dout = dout.view()},
                     to, options);
     double largest = 0;
-    for (const BiasNumbers& g : want) {
+    for (const Numbers& g : want) {
       for (const double x : g.numbers) largest = std::max(largest, std::abs(x));
     }
     for (std::size_t n = 0; n < in.size(); ++n) {
@@ -109,4 +70,4 @@ TEST(BiasesOfOthers, ForwardAndGradients) {
 }
 
 }  // namespace
-}  // namespace attune
+}  // namespace attune::golden

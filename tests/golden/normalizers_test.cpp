@@ -4,44 +4,27 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "attune/attention/attend.hpp"
-#include "attune/attention/mechanisms.hpp"
+#include "golden/cases.hpp"
 
-namespace attune {
+namespace attune::golden {
 namespace {
 
-struct NormalizerNumbers {
-  Shape shape;
-  std::vector<double> numbers;
-  explicit NormalizerNumbers(const nlohmann::json& j) : numbers(j["numbers"].get<std::vector<double>>()) {
-    const auto extents = j["shape"].get<std::vector<std::int64_t>>();
-    shape = Shape(extents.data(), int(extents.size()));
-  }
-  ConstView view() const { return ConstView(numbers.data(), shape); }
-  double largest() const {
-    double most = 0;
-    for (const double x : numbers) most = std::max(most, std::abs(x));
-    return most;
-  }
-};
-std::vector<NormalizerNumbers> normalizer_numbers(const nlohmann::json& list) {
-  std::vector<NormalizerNumbers> all;
+std::vector<Numbers> all_numbers(const nlohmann::json& list) {
+  std::vector<Numbers> all;
   for (const auto& array : list) all.emplace_back(array);
   return all;
 }
 
 TEST(NormalizersOfOthers, OutAndAllGradients) {
-  std::ifstream file(std::string(ATTUNE_SOURCE_DIR) + "/tests/golden/normalizers.json");
-  const auto golden = nlohmann::json::parse(file);
+  const auto golden = read_cases("normalizers");
   ASSERT_EQ(golden["cases"].size(), 9u);
   for (const auto& c : golden["cases"]) {
-    const auto in = normalizer_numbers(c["arrays"]), want = normalizer_numbers(c["gradients"]);
-    const NormalizerNumbers out(c["out"]), dout(c["dout"]);
+    const auto in = all_numbers(c["arrays"]), want = all_numbers(c["gradients"]);
+    const Numbers out(c["out"]), dout(c["dout"]);
     const std::string name = c["normalizer"];
     const AttendOptions options{.normalizer = normalizer_named(name)};
     const Shape &q = in[0].shape, rows{q[0], q[1], q[2]};
@@ -71,4 +54,4 @@ TEST(NormalizersOfOthers, OutAndAllGradients) {
 }
 
 }  // namespace
-}  // namespace attune
+}  // namespace attune::golden

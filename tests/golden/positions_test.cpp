@@ -4,28 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "attune/attention/mechanisms.hpp"
+#include "golden/cases.hpp"
 
-namespace attune::golden_positions {
+namespace attune::golden {
 namespace {
 
-OptionValues options_from(const nlohmann::json& j) {
-  OptionValues values;
-  for (const auto& [name, value] : j.items()) {
-    if (value.is_string())
-      values[name] = value.get<std::string>();
-    else if (value.is_boolean())
-      values[name] = value.get<bool>();
-    else
-      values[name] = value.get<double>();
-  }
-  return values;
-}
 double difference(const std::vector<double>& x, const std::vector<double>& y) {
   double worst = x.size() == y.size() ? 0 : 1;
   for (std::size_t n = 0; n < std::min(x.size(), y.size()); ++n) worst = std::max(worst, std::abs(x[n] - y[n]));
@@ -33,16 +19,14 @@ double difference(const std::vector<double>& x, const std::vector<double>& y) {
 }
 
 TEST(PositionsOfOthers, RowsAndTheGradientOfATable) {
-  std::ifstream file(std::string(ATTUNE_SOURCE_DIR) + "/tests/golden/positions.json");
-  ASSERT_TRUE(file) << "tests/golden/positions.json";
-  const auto cases = nlohmann::json::parse(file);
+  const auto cases = read_cases("positions");
   EXPECT_GE(cases.size(), 13u);
   for (const auto& c : cases) {
     const std::string name = c["position"], what = name + " " + c["options"].dump();
     const auto rows = c["rows"].get<std::vector<double>>(), want = c["out"].get<std::vector<double>>();
     const int dim = c["dim"], n = int(rows.size()) / dim, keys = c["num_keys"];
     const AttendShape shape{1, 1, 1, n, keys, dim, dim, dim};
-    const AnyPosition position = position_named(name, options_from(c["options"]), shape);
+    const AnyPosition position = position_named(name, options_of(c["options"]), shape);
     const auto* stage = position.on<double>();
     stage->check(shape);
     const bool learned = c.contains("table");
@@ -64,4 +48,4 @@ TEST(PositionsOfOthers, RowsAndTheGradientOfATable) {
 }
 
 }  // namespace
-}  // namespace attune::golden_positions
+}  // namespace attune::golden

@@ -4,53 +4,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "attune/attention/attention.hpp"
-#include "attune/attention/mechanisms.hpp"
+#include "golden/cases.hpp"
 
-namespace attune {
+namespace attune::golden {
 namespace {
 
-struct Numbers {
-  Shape shape;
-  std::vector<double> numbers;
-  explicit Numbers(const nlohmann::json& j) : numbers(j["numbers"].get<std::vector<double>>()) {
-    const auto extents = j["shape"].get<std::vector<std::int64_t>>();
-    shape = Shape(extents.data(), int(extents.size()));
-  }
-  ConstView view() const { return ConstView(numbers.data(), shape); }
-};
-
-double error_of(const std::vector<double>& x, const std::vector<double>& reference) {
-  double worst = 0, largest = 0;
-  for (std::size_t n = 0; n < reference.size(); ++n) {
-    worst = std::max(worst, std::abs(x[n] - reference[n]));
-    largest = std::max(largest, std::abs(reference[n]));
-  }
-  return worst / largest;
-}
-
-OptionValues options_of(const nlohmann::json& j) {
-  OptionValues values;
-  for (const auto& [name, value] : j.items()) {
-    if (value.is_string())
-      values[name] = value.get<std::string>();
-    else if (value.is_boolean())
-      values[name] = value.get<bool>();
-    else
-      values[name] = value.get<double>();
-  }
-  return values;
-}
-
 TEST(ScoresOfOthers, ForwardAndGradients) {
-  std::ifstream file(std::string(ATTUNE_SOURCE_DIR) + "/tests/golden/scores.json");
-  ASSERT_TRUE(file) << "tests/golden/scores.json";
-  const auto cases = nlohmann::json::parse(file);
+  const auto cases = read_cases("scores");
   EXPECT_GE(cases.size(), 8u);
   for (const auto& c : cases) {
     std::vector<Numbers> in, want;
@@ -86,4 +50,4 @@ TEST(ScoresOfOthers, ForwardAndGradients) {
 }
 
 }  // namespace
-}  // namespace attune
+}  // namespace attune::golden
