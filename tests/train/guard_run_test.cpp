@@ -9,6 +9,7 @@
 #include "attune/train/checkpoint.hpp"
 #include "attune/train/guard_config.hpp"
 #include "attune/train/run.hpp"
+#include "train/timeless_log.hpp"
 #include "train/tiny_task.hpp"
 
 namespace attune::train {
@@ -79,18 +80,6 @@ TEST_F(GuardRunTest, ResumedEndsWithTheSameBits) {
   }
 }
 
-/// The log without what a clock has measured.
-std::string timeless_log(const fs::path& run) {
-  std::string log = io::read_file(run / "log.jsonl"), out;
-  for (std::size_t at = 0; at < log.size();) {
-    const std::size_t seconds = log.find(",\"seconds\":", at);
-    if (seconds == std::string::npos) return out + log.substr(at);
-    out += log.substr(at, seconds - at);
-    at = log.find_first_of(",}", seconds + 1);
-  }
-  return out;
-}
-
 TEST_F(GuardRunTest, StoppedAfterARollbackItLosesNoLine) {
   // Update 24 makes every weight too large for single precision: twice the run goes back to where it began, then it
   // gives up.
@@ -100,14 +89,14 @@ TEST_F(GuardRunTest, StoppedAfterARollbackItLosesNoLine) {
                 {{"milestones", std::vector<std::variant<double, std::string>>{23.0}},
                  {"scales", std::vector<std::variant<double, std::string>>{1e30}}}};
   EXPECT_THROW(start_run(c, out_ / "whole", "unused"), GaveUp);
-  const std::string whole = timeless_log(out_ / "whole");
+  const std::string whole = log_without_seconds(out_ / "whole");
   EXPECT_NE(whole.find("\"action\":\"roll_back\""), std::string::npos);
   EXPECT_NE(whole.find("\"action\":\"stop\""), std::string::npos);
   for (const int stop : {20, 26, 33, 55}) {  // before, right after and some updates after the first; after the second
     const fs::path run = out_ / fmt::format("stopped_{}", stop);
     EXPECT_TRUE(start_run(c, run, "unused", stop_after(stop)).interrupted);
     EXPECT_THROW(resume_run(run, "unused"), GaveUp);
-    EXPECT_EQ(timeless_log(run), whole) << "stopped after " << stop;
+    EXPECT_EQ(log_without_seconds(run), whole) << "stopped after " << stop;
     EXPECT_EQ(weights(run), weights(out_ / "whole")) << "stopped after " << stop;
   }
 }

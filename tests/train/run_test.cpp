@@ -14,6 +14,7 @@
 #include "attune/train/evaluate.hpp"
 #include "attune/train/task.hpp"
 #include "attune/train/translate_task.hpp"
+#include "train/timeless_log.hpp"
 #include "train/tiny_task.hpp"
 
 namespace attune::train {
@@ -44,18 +45,6 @@ void expect_equal_bits(const fs::path& a, const fs::path& b) {
   ASSERT_EQ(x.optimizer.arrays.size(), y.optimizer.arrays.size());
   for (std::size_t i = 0; i < x.optimizer.arrays.size(); ++i)
     EXPECT_EQ(x.optimizer.arrays[i].second.to_vector(), y.optimizer.arrays[i].second.to_vector());
-}
-
-/// The log without what a clock has measured.
-std::string log_without_seconds(const fs::path& run) {
-  std::string log = io::read_file(run / "log.jsonl"), out;
-  for (std::size_t at = 0; at < log.size();) {
-    const std::size_t seconds = log.find(",\"seconds\":", at);
-    if (seconds == std::string::npos) return out + log.substr(at);
-    out += log.substr(at, seconds - at);
-    at = log.find_first_of(",}", seconds + 1);
-  }
-  return out;
 }
 
 class RunTest : public ::testing::Test {

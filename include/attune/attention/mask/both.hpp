@@ -1,10 +1,11 @@
 // The conjunction of two masks: a pair is visible where both say so. Written Causal{} & Window{.left = 256}.
 #pragma once
 #include <algorithm>
+#include <functional>
 #include <string_view>
 #include <utility>
 
-#include "attune/attention/any_stage.hpp"
+#include "attune/attention/mask/joined.hpp"
 
 namespace attune {
 
@@ -24,36 +25,17 @@ struct Both {
   }
   Cover cover(const Area& area) const { return std::min(a->cover(area), b->cover(area)); }
   void visible(const Area& area, std::uint64_t* rows) const {
-    constexpr int kPiece = 128;  // keys at a time, so that the second opinion fits on the stack
-    for (int first = 0; first < area.keys; first += kPiece) {
-      Area part = area;
-      part.key += first;
-      part.keys = std::min(kPiece, area.keys - first);
-      std::uint64_t other[kPiece];
-      a->visible(part, rows + first);
-      b->visible(part, other);
-      for (int j = 0; j < part.keys; ++j) rows[first + j] &= other[j];
-    }
+    detail::join_visible(a, b, area, rows, std::bit_and<>{});
   }
 };
 
 /// Visible where both masks say so. A missing mask hides nothing.
-inline AnyMask operator&(const AnyMask& a, const AnyMask& b) {
-  if (a.get() == nullptr) return b;
-  if (b.get() == nullptr) return a;
-  return Both{a, b};
-}
-template <IsMask A, IsMask B>
+template <detail::IsAnyOrMask A, detail::IsAnyOrMask B>
 AnyMask operator&(A a, B b) {
-  return AnyMask(std::move(a)) & AnyMask(std::move(b));
-}
-template <IsMask A>
-AnyMask operator&(A a, const AnyMask& b) {
-  return AnyMask(std::move(a)) & b;
-}
-template <IsMask B>
-AnyMask operator&(const AnyMask& a, B b) {
-  return a & AnyMask(std::move(b));
+  AnyMask x(std::move(a)), y(std::move(b));
+  if (x.get() == nullptr) return y;
+  if (y.get() == nullptr) return x;
+  return Both{std::move(x), std::move(y)};
 }
 
 }  // namespace attune

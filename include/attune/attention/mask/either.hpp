@@ -1,11 +1,11 @@
 // The disjunction of two masks: a pair is visible where one of them says so. Written Window{.left = 64} | Padding{...}.
 #pragma once
 #include <algorithm>
+#include <functional>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 
-#include "attune/attention/any_stage.hpp"
+#include "attune/attention/mask/joined.hpp"
 
 namespace attune {
 
@@ -26,24 +26,8 @@ struct Either {
     return {std::min(x.begin, y.begin), std::max(x.end, y.end)};
   }
   Cover cover(const Area& area) const { return std::max(a->cover(area), b->cover(area)); }
-  void visible(const Area& area, std::uint64_t* rows) const {
-    constexpr int kPiece = 128;  // keys at a time, so that the second opinion fits on the stack
-    for (int first = 0; first < area.keys; first += kPiece) {
-      Area part = area;
-      part.key += first;
-      part.keys = std::min(kPiece, area.keys - first);
-      std::uint64_t other[kPiece];
-      a->visible(part, rows + first);
-      b->visible(part, other);
-      for (int j = 0; j < part.keys; ++j) rows[first + j] |= other[j];
-    }
-  }
+  void visible(const Area& area, std::uint64_t* rows) const { detail::join_visible(a, b, area, rows, std::bit_or<>{}); }
 };
-
-namespace detail {
-template <class M>
-concept IsAnyOrMask = std::is_same_v<M, AnyMask> || IsMask<M>;
-}  // namespace detail
 
 /// Visible where one of the masks says so. A missing mask hides nothing, so nothing is hidden beside it.
 template <detail::IsAnyOrMask A, detail::IsAnyOrMask B>
