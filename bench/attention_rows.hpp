@@ -2,6 +2,7 @@
 // and the count of operations, 2 (D + Dv) a visible pair and head, 2.5 times that backward (five products instead of
 // two).
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -46,7 +47,7 @@ struct AttentionCall {
     outputs.out = array(dtype, rows, 0);
     outputs.lse = array(wide, numbers, 0);
     for (const AttendParameter& parameter : attend_parameters(options, p.shape())) {
-      inputs.parameters.push_back(array(wide, parameter.shape, 0.2, centre_of(parameter)));
+      inputs.parameters.push_back(array(wide, parameter.shape, 0.2, centre_of(parameter.start)));
       if (backward) gradients.parameters.push_back(array(wide, parameter.shape, 0));
     }
     if (!backward) return;
@@ -62,12 +63,9 @@ struct AttentionCall {
  private:
   static constexpr std::size_t kLine = 64;  // bytes: arrays begin at a line of the cache, as those of tensors do
   std::uint64_t seed_ = 1;
-  /// Rates, widths and temperatures are above 0; other learned numbers lie around it.
-  static double centre_of(const AttendParameter& p) {
-    for (const char* name : {"slope", "bandwidth", "temperature", "rate", "power", "threshold"}) {
-      if (p.name == name) return 0.6;
-    }
-    return 0;
+  /// Rates, widths and temperatures begin above 0 and stay there; other learned numbers lie around 0.
+  static double centre_of(const Start& start) {
+    return std::ranges::any_of(start.numbers, [](double n) { return n > 0; }) ? 0.6 : 0;
   }
   /// Uniform numbers from centre - size to centre + size.
   View array(DType dtype, const Shape& shape, double size, double centre = 0) {

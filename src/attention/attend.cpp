@@ -481,7 +481,7 @@ std::vector<AttendParameter> attend_parameters(const AttendOptions& o, const Att
   std::vector<AttendParameter> all;
   engine::each_stage(o, [&](const Stage& stage) {
     for (const ParameterSpec& spec : stage.parameters(s)) {
-      all.push_back({std::string(stage.name()), spec.name, engine::array_shape(spec, s)});
+      all.push_back({std::string(stage.name()), spec.name, engine::array_shape(spec, s), spec.start});
     }
   });
   return all;

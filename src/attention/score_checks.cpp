@@ -84,10 +84,10 @@ std::vector<ParameterSpec> MlpScore::parameters(const AttendShape& shape) const 
   if (hidden.empty()) return {};
   std::vector<ParameterSpec> all = {{"query_weight", {hidden[0], shape.query_dim}, Per::head},
                                     {"key_weight", {hidden[0], shape.key_dim}, Per::kv_head},
-                                    {"bias_1", {hidden[0]}, Per::head}};
+                                    {"bias_1", {hidden[0]}, Per::head, Start::at(0)}};
   for (std::size_t l = 1; l < hidden.size(); ++l) {
     all.push_back({fmt::format("weight_{}", l + 1), {hidden[l], hidden[l - 1]}, Per::head});
-    all.push_back({fmt::format("bias_{}", l + 1), {hidden[l]}, Per::head});
+    all.push_back({fmt::format("bias_{}", l + 1), {hidden[l]}, Per::head, Start::at(0)});
   }
   all.push_back({"v", {hidden.back()}, Per::head});
   return all;

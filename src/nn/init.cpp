@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "attune/attention/attend.hpp"
 #include "attune/base/error.hpp"
 #include "attune/base/nearest.hpp"
 
@@ -65,6 +66,32 @@ void initialize(Tensor& x, const Initializer& init, Generator& generator, std::i
 Tensor make_parameter(const Shape& shape, const Initializer& init, std::int64_t fan_out) {
   Tensor x = Tensor::empty(shape);
   initialize(x, init, default_generator(), fan_out);
+  return x;
+}
+
+Tensor make_parameter(const AttendParameter& p) {
+  Tensor x = Tensor::empty(p.shape);
+  switch (p.start.kind) {
+    case Start::Kind::matrix:  // [copies, out, in]: out of one copy
+      initialize(x, {Init::xavier_uniform, 1}, default_generator(), x.rank() >= 2 ? x.shape().back(1) : 0);
+      break;
+    case Start::Kind::uniform:
+      initialize(x, {Init::uniform, p.start.size}, default_generator());
+      break;
+    case Start::Kind::normal:
+      initialize(x, {Init::normal, p.start.size}, default_generator());
+      break;
+    case Start::Kind::numbers: {
+      const std::vector<double>& numbers = p.start.numbers;
+      const auto parts = std::int64_t(numbers.size());
+      if (parts < 1 || x.size() % parts != 0) {
+        fail(p.stage, "numbers for equal parts of " + p.name + " " + p.shape.text() + " to start at",
+             "got " + std::to_string(parts));
+      }
+      const std::int64_t part = x.size() / parts;
+      for (std::int64_t i = 0; i < x.size(); ++i) x.data<float>()[i] = float(numbers[std::size_t(i / part)]);
+    }
+  }
   return x;
 }
 

@@ -8,7 +8,6 @@
 #include <cstring>
 #include <string>
 
-#include "attune/attention/bias/alibi.hpp"
 #include "attune/autograd/ops/dropout.hpp"
 #include "attune/autograd/ops/elementwise.hpp"
 #include "attune/autograd/ops/matmul.hpp"
@@ -115,48 +114,6 @@ AttendOptions attend_options(const MultiHeadAttentionOptions& o) {
   return a;
 }
 
-/// Where FIRE's network starts: as the two linear layers of its paper, psi at 0.1 and the threshold at its length.
-void start_fire(const AttendParameter& p, Tensor& x) {
-  if (p.name == "rate" || p.name == "threshold")
-    x.fill(p.name == "rate" ? 0.1 : 1);
-  else if (p.name == "bias")
-    x.fill(0);
-  else
-    initialize(x, {Init::uniform, p.name == "weight" ? 1 / std::sqrt(double(x.shape().back())) : 1},
-               default_generator());
-}
-
-/// The customary start of a stage's learned array.
-void start_values(const AttendParameter& p, Tensor& x, const MultiHeadAttentionOptions& o) {
-  if (p.stage == "alibi") {
-    for (std::int64_t h = 0; h < x.size(); ++h) x.data<float>()[h] = float(alibi_slope(int(h), int(x.size())));
-  } else if (p.stage == "sigmoid") {
-    x.fill(-std::log(double(std::max<std::int64_t>(1, o.num_tokens))));  // as much mass in all as a softmax has
-  } else if (p.stage == "kerple" && p.name == "scale") {  // spread over (0, 2), from which its paper draws
-    for (std::int64_t h = 0; h < x.size(); ++h) x.data<float>()[h] = float(2 * h + 1) / float(x.size());
-  } else if (p.stage == "kerple") {
-    x.fill(0.5);
-  } else if (p.stage == "log_n") {  // plain attention at the length of the training
-    x.fill(1 / std::log(double(std::max<std::int64_t>(2, o.num_tokens))));
-  } else if (p.stage == "fire") {
-    start_fire(p, x);
-  } else if (p.stage == "temperature") {
-    x.fill(1);
-  } else if (p.stage == "dense" || p.stage == "softmax_with_sink" || p.stage == "relative_buckets") {
-    x.fill(0);
-  } else if (p.stage == "cosine") {
-    x.fill(0.1);  // arXiv:2111.09883
-  } else if (p.name == "bandwidth" || p.name == "query_gain" || p.name == "key_gain") {
-    x.fill(1);
-  } else if (p.stage == "mlp" && p.name.starts_with("bias")) {
-    x.fill(0);
-  } else if (p.stage == "learned") {
-    initialize(x, {Init::normal, 0.02}, default_generator());
-  } else {  // [copies, out, in]: out of one copy
-    initialize(x, {Init::xavier_uniform, 1}, default_generator(), x.rank() >= 2 ? x.shape().back(1) : 0);
-  }
-}
-
 }  // namespace
 
 void MultiHeadAttention::add_stability_parameters() {
@@ -203,9 +160,7 @@ void MultiHeadAttention::add_stage_parameters() {
     const auto before = std::count(taken.begin(), taken.end(), name);
     taken.push_back(name);
     if (before > 0) name.append("_").append(std::to_string(before + 1));
-    Tensor x = Tensor::empty(p.shape);
-    start_values(p, x, o);
-    stage_parameters.push_back(add_parameter(name, x));
+    stage_parameters.push_back(add_parameter(name, make_parameter(p)));
   }
 }
 

@@ -104,6 +104,7 @@ struct AttendGradients {
 struct AttendParameter {
   std::string stage, name;  // "alibi", "slope"
   Shape shape;              // of the whole array, with the axes of its copies in front
+  Start start = {};         // how a module fills it
 };
 
 /// The learned arrays of a call, in the order in which AttendInputs::parameters must list them:

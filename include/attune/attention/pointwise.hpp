@@ -61,6 +61,7 @@ Pointwise<F> pointwise(F f) {
 struct PointwiseParameter {
   std::string name;
   Per per = Per::head;
+  Start start = Start::at(0);
 };
 
 namespace detail {
@@ -86,7 +87,7 @@ struct PointwiseWith {
 
   std::vector<ParameterSpec> parameters(const AttendShape&) const {
     std::vector<ParameterSpec> all;
-    for (const PointwiseParameter& p : learned) all.push_back({p.name, {1}, p.per});
+    for (const PointwiseParameter& p : learned) all.push_back({p.name, {1}, p.per, p.start});
     return all;
   }
   template <class T>

@@ -26,6 +26,7 @@
 #include <string>
 #include <string_view>
 #include <typeinfo>
+#include <utility>
 #include <vector>
 
 #include "attune/attention/stage_options.hpp"
@@ -38,12 +39,31 @@ enum class Per : std::uint8_t { call, batch, head, kv_head, batch_head };
 /// Their names in recipes.
 std::span<const std::string_view> option_names(Per);
 
+/// How a learned array begins.
+struct Start {
+  enum class Kind : std::uint8_t {
+    matrix,   // each copy, [out, in], uniform within sqrt(6 / (in + out)). AISTATS 2010
+    uniform,  // -size .. size
+    normal,   // standard deviation `size`
+    numbers   // no draw: the array in as many equal parts, part i filled with numbers[i] (one a head, or one for all)
+  };
+  Kind kind = Kind::matrix;
+  double size = 0;
+  std::vector<double> numbers;
+
+  static Start at(double everywhere) { return {Kind::numbers, 0, {everywhere}}; }
+  static Start each_at(std::vector<double> copies) { return {Kind::numbers, 0, std::move(copies)}; }
+  static Start uniform(double size) { return {Kind::uniform, size, {}}; }
+  static Start normal(double size) { return {Kind::normal, size, {}}; }
+};
+
 /// One learned number array of a stage. The array of a whole call has the copies as leading axes:
 /// call: shape, batch: [B, shape], head: [H, shape], kv_head: [Hkv, shape], batch_head: [B, H, shape].
 struct ParameterSpec {
   std::string name;
   std::vector<int> shape;  // of ONE copy
   Per per = Per::call;
+  Start start = {};  // may follow from the shape of the call that a module is made for (num_tokens)
   /// Too large for a gradient slot per head: `grad` is the real memory, and heads that share it run one after the
   /// other.
   bool in_place = false;

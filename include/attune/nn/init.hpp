@@ -7,6 +7,10 @@
 
 #include "attune/autograd/tensor.hpp"
 
+namespace attune {
+struct AttendParameter;  // attention/attend.hpp
+}
+
 namespace attune::nn {
 
 enum class Init : std::uint8_t {
@@ -33,6 +37,8 @@ Init init_from_name(std::string_view name);
 /// Fills a tensor; in and out are its last extent and the product of the others ([out, in]), for rank 1 both its size.
 /// fan_out, if given, replaces the out extent (several matrices stacked in one).
 void initialize(Tensor&, const Initializer&, Generator&, std::int64_t fan_out = 0);
+/// A stage's learned array as it begins (Start in attention/stage.hpp).
+Tensor make_parameter(const AttendParameter&);
 /// A new tensor, filled from the default generator.
 Tensor make_parameter(const Shape&, const Initializer&, std::int64_t fan_out = 0);
 

@@ -17,9 +17,11 @@ struct Alibi {
   bool learned = false;
 
   void options(StageOptions& visit) { visit("learned", learned); }
-  std::vector<ParameterSpec> parameters(const AttendShape&) const {
+  std::vector<ParameterSpec> parameters(const AttendShape& shape) const {
     if (!learned) return {};
-    return {{"slope", {1}, Per::head}};
+    std::vector<double> slopes(std::size_t(shape.num_heads));
+    for (std::size_t h = 0; h < slopes.size(); ++h) slopes[h] = alibi_slope(int(h), shape.num_heads);
+    return {{"slope", {1}, Per::head, Start::each_at(std::move(slopes))}};
   }
   template <class T>
   void apply(Tile<T>& x, Tile<T>*, Call<T>& call) const {

@@ -17,7 +17,7 @@ struct Dense {
   void options(StageOptions& visit) { visit("per", per), visit("broadcast_queries", broadcast_queries); }
   void check(const AttendShape&) const;
   std::vector<ParameterSpec> parameters(const AttendShape& shape) const {
-    return {{"bias", {broadcast_queries ? 1 : shape.num_queries, shape.num_keys}, per, true}};
+    return {{"bias", {broadcast_queries ? 1 : shape.num_queries, shape.num_keys}, per, Start::at(0), true}};
   }
   template <class T>
   void apply(Tile<T>& x, Tile<T>*, Call<T>& call) const {

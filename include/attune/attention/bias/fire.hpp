@@ -11,6 +11,7 @@
 //     a loop for each activation, h of a row before its use    + 2.2   + 12
 // Blocks of 16 lanes, so that sums might stay in registers, are unrolled before they are vectorised: + 10 and + 57.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <span>
@@ -40,12 +41,12 @@ struct Fire {
   }
   void check(const AttendShape&) const;
   std::vector<ParameterSpec> parameters(const AttendShape&) const {
-    return {{"hidden_weight", {hidden_dim}, Per::call},
-            {"hidden_bias", {hidden_dim}, Per::call},
-            {"weight", {hidden_dim}, Per::head},
-            {"bias", {1}, Per::head},
-            {"rate", {1}, Per::call},
-            {"threshold", {1}, Per::call}};
+    return {{"hidden_weight", {hidden_dim}, Per::call, Start::uniform(1)},  // as two linear layers
+            {"hidden_bias", {hidden_dim}, Per::call, Start::uniform(1)},
+            {"weight", {hidden_dim}, Per::head, Start::uniform(1 / std::sqrt(double(hidden_dim)))},
+            {"bias", {1}, Per::head, Start::at(0)},
+            {"rate", {1}, Per::call, Start::at(0.1)},
+            {"threshold", {1}, Per::call, Start::at(1)}};
   }
   template <class T>
   void apply(Tile<T>& x, Tile<T>*, Call<T>& call) const {

@@ -26,8 +26,11 @@ struct Kerple {
   KerpleKernel kernel = KerpleKernel::log;
 
   void options(StageOptions& visit) { visit("kernel", kernel); }
-  std::vector<ParameterSpec> parameters(const AttendShape&) const {
-    return {{"scale", {1}, Per::head}, {kernel == KerpleKernel::log ? "rate" : "power", {1}, Per::head}};
+  std::vector<ParameterSpec> parameters(const AttendShape& shape) const {
+    std::vector<double> scales(std::size_t(shape.num_heads));  // spread over (0, 2), from which the paper draws
+    for (std::size_t h = 0; h < scales.size(); ++h) scales[h] = double(2 * h + 1) / double(scales.size());
+    return {{"scale", {1}, Per::head, Start::each_at(std::move(scales))},
+            {kernel == KerpleKernel::log ? "rate" : "power", {1}, Per::head, Start::at(0.5)}};
   }
   template <class T>
   void apply(Tile<T>& x, Tile<T>*, Call<T>& call) const {

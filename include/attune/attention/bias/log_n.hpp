@@ -2,6 +2,7 @@
 // sharpness in texts longer than those of the training. "Overcoming a theoretical limitation of self-attention",
 // arXiv:2202.12172; with a learned scale per head, "Scalable-softmax", arXiv:2501.19399
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <span>
@@ -31,9 +32,10 @@ struct LogLength {
 
   void options(StageOptions& visit) { visit("length", length), visit("scale", scale), visit("learned", learned); }
   void check(const AttendShape&) const;
-  std::vector<ParameterSpec> parameters(const AttendShape&) const {
+  std::vector<ParameterSpec> parameters(const AttendShape& shape) const {
     if (!learned) return {};
-    return {{"scale", {1}, Per::head}};
+    // The mean factor of the training is about 1.
+    return {{"scale", {1}, Per::head, Start::at(1 / std::log(double(std::max(2, shape.num_keys))))}};
   }
   // The learned scale wants the logit before.
   template <class T>

@@ -28,7 +28,9 @@ struct RelativeBuckets {
     visit("num_buckets", num_buckets), visit("max_distance", max_distance), visit("causal", causal);
   }
   void check(const AttendShape&) const;
-  std::vector<ParameterSpec> parameters(const AttendShape&) const { return {{"table", {num_buckets}, Per::head}}; }
+  std::vector<ParameterSpec> parameters(const AttendShape&) const {
+    return {{"table", {num_buckets}, Per::head, Start::at(0)}};
+  }
 
   /// The bucket of a key `ahead` tokens after the query.
   int bucket(int ahead) const {

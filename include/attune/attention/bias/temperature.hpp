@@ -20,7 +20,7 @@ struct Temperature {
   void check(const AttendShape&) const;
   std::vector<ParameterSpec> parameters(const AttendShape&) const {
     if (!learned) return {};
-    return {{"temperature", {1}, Per::head}};
+    return {{"temperature", {1}, Per::head, Start::at(1)}};
   }
   template <class T>
   void apply(Tile<T>& x, Tile<T>* saved, Call<T>& call) const {

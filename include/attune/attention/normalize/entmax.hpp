@@ -42,7 +42,9 @@ struct Entmax {
   static constexpr std::string_view cost = "a threshold a row: 1 log and exp a pair and step; holds 64 numbers a key";
   static constexpr Walk walk = Walk::whole_rows;
 
-  std::vector<ParameterSpec> parameters(const AttendShape&) const { return {{"alpha_logit", {1}, Per::head}}; }
+  std::vector<ParameterSpec> parameters(const AttendShape&) const {
+    return {{"alpha_logit", {1}, Per::head, Start::at(0)}};
+  }
   template <class T>
   void forward(Tile<T>& x, Rows<T>& r, Call<T>& call) const {
     const T scale = alpha_minus_one(call), power = T(1) / scale;

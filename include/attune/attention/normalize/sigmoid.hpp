@@ -1,6 +1,8 @@
 // Sigmoid attention: p = 1 / (1 + exp(-(x + bias))); rows do not compete.
 // "Theory, analysis, and best practices for sigmoid self-attention", arXiv:2409.04431
 #pragma once
+#include <algorithm>
+#include <cmath>
 #include <string_view>
 
 #include "attune/attention/stage.hpp"
@@ -12,7 +14,9 @@ struct Sigmoid {
   static constexpr std::string_view name = "sigmoid";
   static constexpr std::string_view source = "arXiv:2409.04431", cost = "1 exp a pair";
 
-  std::vector<ParameterSpec> parameters(const AttendShape&) const { return {{"bias", {1}, Per::head}}; }
+  std::vector<ParameterSpec> parameters(const AttendShape& shape) const {  // at first as much mass as a softmax has
+    return {{"bias", {1}, Per::head, Start::at(-std::log(double(std::max(1, shape.num_keys))))}};
+  }
   template <class T>
   void forward(Tile<T>& x, Rows<T>& r, Call<T>& call) const {
     const T bias = *call.parameter[0].value;

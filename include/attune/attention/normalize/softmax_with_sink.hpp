@@ -39,7 +39,7 @@ struct SoftmaxWithSink {
   static constexpr std::string_view source = "arXiv:2309.17453", cost = "1 exp a pair";
   static constexpr bool gives_lse = true;
 
-  std::vector<ParameterSpec> parameters(const AttendShape&) const { return {{"sink", {1}, Per::head}}; }
+  std::vector<ParameterSpec> parameters(const AttendShape&) const { return {{"sink", {1}, Per::head, Start::at(0)}}; }
   template <class T>
   void forward(Tile<T>& x, Rows<T>& r, Call<T>& call) const {
     Softmax{}.forward(x, r, call);

@@ -18,7 +18,7 @@ struct Learned {
   void fit(const AttendShape& s) { num_positions = std::max({num_positions, s.num_queries, s.num_keys}); }
   void check(const AttendShape&) const;
   std::vector<ParameterSpec> parameters(const AttendShape& shape) const {
-    return {{"table", {num_positions, shape.key_dim}}};
+    return {{"table", {num_positions, shape.key_dim}, Per::call, Start::normal(0.02)}};
   }
   int width(Side, int dim) const { return dim; }
   template <class T>

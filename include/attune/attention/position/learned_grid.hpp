@@ -39,7 +39,7 @@ struct LearnedGrid {
   void fit(const AttendShape&);
   void check(const AttendShape&) const;
   std::vector<ParameterSpec> parameters(const AttendShape& shape) const {
-    return {{"table", {prefix_tokens + table_height * table_width, shape.key_dim}}};
+    return {{"table", {prefix_tokens + table_height * table_width, shape.key_dim}, Per::call, Start::normal(0.02)}};
   }
   int width(Side, int dim) const { return dim; }
 

@@ -17,7 +17,9 @@ struct CosineScore {
                                     cost = "D multiply-adds a pair, 1 length a row";
 
   void check(const AttendShape&) const;
-  std::vector<ParameterSpec> parameters(const AttendShape&) const { return {{"temperature", {1}, Per::head}}; }
+  std::vector<ParameterSpec> parameters(const AttendShape&) const {
+    return {{"temperature", {1}, Per::head, Start::at(0.1)}};  // arXiv:2111.09883
+  }
   int width(Side, int dim) const { return dim; }
   // Keys become unit vectors, queries unit vectors over the temperature.
   template <class T>

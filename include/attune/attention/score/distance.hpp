@@ -51,7 +51,9 @@ struct GaussianKernel {
                                     cost = "D subtractions and D multiply-adds a pair";
 
   void check(const AttendShape&) const;
-  std::vector<ParameterSpec> parameters(const AttendShape&) const { return {{"bandwidth", {1}, Per::head}}; }
+  std::vector<ParameterSpec> parameters(const AttendShape&) const {
+    return {{"bandwidth", {1}, Per::head, Start::at(1)}};
+  }
   template <class T>
   void logits(const Features<T>& f, Tile<T>& x, Call<T>& call) const {
     detail::distance_logits(f, x, factor_of(call));

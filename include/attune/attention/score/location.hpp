@@ -19,7 +19,7 @@ struct LocationBased {
   void fit(const AttendShape& shape) { num_positions = std::max(num_positions, shape.num_keys); }
   void check(const AttendShape&) const;
   std::vector<ParameterSpec> parameters(const AttendShape& shape) const {
-    return {{"weight", {num_positions, shape.query_dim}, Per::head, true}};
+    return {{"weight", {num_positions, shape.query_dim}, Per::head, {}, true}};
   }
   template <class T>
   void logits(const Features<T>& f, Tile<T>& x, Call<T>& call) const {

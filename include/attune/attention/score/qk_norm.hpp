@@ -37,7 +37,8 @@ struct NormalizedDot {
   void options(StageOptions& visit) { visit("norm", norm), visit("epsilon", epsilon), visit("scale", scale); }
   void check(const AttendShape&) const;
   std::vector<ParameterSpec> parameters(const AttendShape& shape) const {
-    return {{"query_gain", {shape.query_dim}, Per::head}, {"key_gain", {shape.key_dim}, Per::kv_head}};
+    return {{"query_gain", {shape.query_dim}, Per::head, Start::at(1)},
+            {"key_gain", {shape.key_dim}, Per::kv_head, Start::at(1)}};
   }
   int width(Side, int dim) const { return dim; }
   template <class T>
