@@ -99,6 +99,12 @@ struct OfPosition final : OfRowMap<S, T, Position<T>> {
 template <class S, class T>
 struct OfScore final : OfRowMap<S, T, Score<T>> {
   using OfRowMap<S, T, Score<T>>::OfRowMap, Holds<S, Score<T>>::s;
+  bool is_product() const override {
+    if constexpr (requires { S::is_product; })
+      return S::is_product;
+    else
+      return false;
+  }
   void logits(const Features<T>& f, Tile<T>& x, Call<T>& call) const override {
     on_cpu<T>([&] { s.logits(f, x, call); });
   }
@@ -139,6 +145,20 @@ struct OfNormalizer final : HoldsParameters<S, Normalizer<T>> {
       return S::gives_lse;
     else
       return false;
+  }
+  static constexpr bool kSupports =
+      requires(const S& stage, const Tile<T>& x, const Rows<T>& r, Call<T>& c, std::uint64_t* pairs) {
+    stage.support(x, r, c, pairs);
+  };
+  bool is_sparse() const override {
+    if constexpr (requires { S::is_sparse; })
+      return S::is_sparse;
+    else
+      return kSupports;
+  }
+  bool has_support() const override { return kSupports; }
+  void support(const Tile<T>& x, const Rows<T>& r, Call<T>& c, std::uint64_t* pairs) const override {
+    if constexpr (kSupports) on_cpu<T>([&] { s.support(x, r, c, pairs); });
   }
   bool sweeps() const override { return kSweeps; }
   void forward(Tile<T>& x, Rows<T>& r, Call<T>& c) const override {

@@ -163,6 +163,9 @@ template <class T>
 struct Position : RowMap<T> {};
 template <class T>
 struct Score : RowMap<T> {
+  /// The logits are products of the features and nothing else, so that `backward` may be left out, pair by pair, where
+  /// dx is 0. Default false.
+  virtual bool is_product() const = 0;
   /// x [keys][queries] is overwritten.
   virtual void logits(const Features<T>&, Tile<T>& x, Call<T>&) const = 0;
   virtual void backward(const Features<T>&, const Tile<T>& dx, const DFeatures<T>&, Call<T>&) const = 0;
@@ -200,6 +203,14 @@ struct Normalizer : Stage {
   /// stat is a log-sum-exp, rows.first and second are its moments, and incoming gradients of lse and entropy are
   /// served.
   virtual bool gives_lse() const = 0;  // default false
+  /// Most weights are exactly 0: products with value look at the others only. Default: support() is there.
+  virtual bool is_sparse() const = 0;
+  /// Whether support() is there.
+  virtual bool has_support() const = 0;
+  /// Where most gradients of the logits are 0 with the weights: bit i of pairs[j] says whether query i weighs key j,
+  /// from the logits and rows.stat; a NaN counts as a weight. `sweep` and `backward` then find 0 in dp at all other
+  /// pairs. Default: none.
+  virtual void support(const Tile<T>& x, const Rows<T>&, Call<T>&, std::uint64_t* pairs) const = 0;
   /// x: logits -> weights, up to a factor per row that finish knows; writes rows.factor.
   virtual void forward(Tile<T>& x, Rows<T>&, Call<T>&) const = 0;
   /// After the last tile: rows.factor multiplies the output, rows.stat is kept.

@@ -14,6 +14,7 @@ namespace attune {
 struct Bilinear {
   static constexpr std::string_view name = "bilinear";
   static constexpr std::string_view source = "arXiv:1508.04025", cost = "key_dim multiply-adds a pair, 1 product a row";
+  static constexpr bool is_product = true;
   int key_dim = 0;  // 0: as wide as the query
 
   void options(StageOptions& visit) { visit("key_dim", key_dim); }

@@ -15,6 +15,7 @@ struct CosineScore {
   static constexpr std::string_view name = "cosine";
   static constexpr std::string_view source = "arXiv:1410.5401, arXiv:2111.09883",
                                     cost = "D multiply-adds a pair, 1 length a row";
+  static constexpr bool is_product = true;
 
   void check(const AttendShape&) const;
   std::vector<ParameterSpec> parameters(const AttendShape&) const {

@@ -12,6 +12,7 @@ namespace attune {
 struct Dot {
   static constexpr std::string_view name = "dot";
   static constexpr std::string_view source = "arXiv:1508.04025", cost = "D multiply-adds a pair";
+  static constexpr bool is_product = true;
 
   void check(const AttendShape&) const;
   template <class T>

@@ -29,6 +29,7 @@ struct NormalizedDot {
   static constexpr std::string_view name = "qk_norm";
   static constexpr std::string_view source = "arXiv:2010.04245, arXiv:2302.05442",
                                     cost = "D multiply-adds a pair, 1 length a row";
+  static constexpr bool is_product = true;
   RowNorm norm = RowNorm::rms;
   double epsilon = 1e-6;          // above 0
   std::optional<double> scale{};  // default: 1 / sqrt(D) under rms, 1 under l2, where the gains carry the size

@@ -30,6 +30,7 @@ void dot_backward(const Features<T>& f, const Tile<T>& dx, const DFeatures<T>& d
 struct ScaledDot {
   static constexpr std::string_view name = "scaled_dot";
   static constexpr std::string_view source = "arXiv:1706.03762", cost = "D multiply-adds a pair";
+  static constexpr bool is_product = true;
   /// Default: 1 / sqrt(D), D the width of query and key. Any real number, negative too.
   std::optional<double> scale{};
 
