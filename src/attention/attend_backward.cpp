@@ -201,6 +201,7 @@ class BackwardTask {
   void tile(const Area& a, const std::uint64_t* bits, Rows<T>& r, bool sweep) {
     Tile<T> x{k_.x.data(), kLanes, a}, dp{k_.dp.data(), kLanes, a};
     k_.score(features(a, queries_.lanes.data(), queries_.out, key_rows_.part(a.key, a.keys)), x);
+    if (!k_.kept.empty() && !sweep) std::copy_n(k_.x.begin(), std::size_t(a.keys) * kLanes, k_.kept.begin());
     k_.biases(x);
     // dprobs = value dout^T
     const Matrix<const T> v = values_.part(a.key, a.keys);
@@ -256,6 +257,8 @@ class BackwardTask {
     const Matrix<const T> keys = key_rows_.part(a.key, a.keys);
     auto call = k_.score_call();
     const DFeatures<T> df{{h_->dlanes.data(), queries_.out.cols, a.queries, kLanes}, dkey_rows_.part(a.key, a.keys)};
+    Tile<T> kept{k_.kept.data(), kLanes, a};
+    if (bits && !k_.kept.empty()) clear_tile(kept, bits);
     const bool keys_clean = !bits || all_finite(keys);
     if (keys_clean && (!bits || !bad_queries_)) {
       p_->score.stage->backward(features(a, queries_.lanes.data(), queries_.out, keys), dx, df, call);
@@ -270,11 +273,15 @@ class BackwardTask {
           Area pair = a;
           pair.key += j, pair.keys = 1, pair.query += i, pair.queries = 1;
           const int width = queries_.out.cols;
-          p_->score.stage->backward(
-              {{queries_.lanes.data() + i, width, 1, kLanes}, queries_.out.part(i, 1), keys.part(j, 1)},
-              {&dx[j][i], kLanes, pair}, {{h_->dlanes.data() + i, width, 1, kLanes}, df.key.part(j, 1)}, call);
+          p_->score.stage->backward({{queries_.lanes.data() + i, width, 1, kLanes},
+                                     queries_.out.part(i, 1),
+                                     keys.part(j, 1),
+                                     kept_of(j, i, 1, 1)},
+                                    {&dx[j][i], kLanes, pair},
+                                    {{h_->dlanes.data() + i, width, 1, kLanes}, df.key.part(j, 1)}, call);
         }
         dx[j][i] = T(0);
+        if (!k_.kept.empty()) kept[j][i] = T(0);
       }
     }
     const bool clean = !bad_queries_;
@@ -283,8 +290,13 @@ class BackwardTask {
                               dx, df, call);
   }
 
-  static Features<T> features(const Area& a, const T* lanes, Matrix<const T> query_rows, Matrix<const T> keys) {
-    return {{lanes, query_rows.cols, a.queries, kLanes}, query_rows, keys};
+  Features<T> features(const Area& a, const T* lanes, Matrix<const T> query_rows, Matrix<const T> keys) const {
+    return {{lanes, query_rows.cols, a.queries, kLanes}, query_rows, keys, kept_of(0, 0, a.keys, a.queries)};
+  }
+  /// Logits that the score keeps, from key j and query i of the tile on; none where it keeps none.
+  Matrix<const T> kept_of(int j, int i, int keys, int queries) const {
+    if (k_.kept.empty()) return {};
+    return {k_.kept.data() + std::ptrdiff_t(j) * kLanes + i, keys, queries, kLanes};
   }
 
   /// Queries of the block whose features or dout are not finite, and copies without them.

@@ -43,6 +43,7 @@ class Task {
   Area head;                        // of the bound head; query and key ranges are set by who uses it
   std::vector<std::uint64_t> bits;  // [tile_keys], of the tile at hand
   std::vector<T> x, dp;             // tiles
+  std::vector<T> kept;              // logits of a score that keeps them, in a backward
   std::vector<std::vector<T>> saved;
   kernels::Upcoming ahead;  // what the products of the tile at hand fetch for later
 
@@ -55,6 +56,7 @@ class Task {
     bits.resize(std::size_t(p->tile_keys));
     x.resize(tile);
     dp.resize(grad ? tile : 0);
+    kept.resize(grad && p->score.stage->keeps_logits() ? tile : 0);
     saved.resize(p->bias.size());
     for (std::size_t k = 0; k < saved.size(); ++k) saved[k].resize(grad && p->bias[k].stage->saves() ? tile : 0);
   }

@@ -105,6 +105,12 @@ struct OfScore final : OfRowMap<S, T, Score<T>> {
     else
       return false;
   }
+  bool keeps_logits() const override {
+    if constexpr (requires { S::keeps_logits; })
+      return S::keeps_logits;
+    else
+      return false;
+  }
   void logits(const Features<T>& f, Tile<T>& x, Call<T>& call) const override {
     on_cpu<T>([&] { s.logits(f, x, call); });
   }

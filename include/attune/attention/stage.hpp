@@ -112,6 +112,7 @@ struct Features {
   Matrix<const T> query;       // [F][queries]
   Matrix<const T> query_rows;  // [queries][F], backward only
   Matrix<const T> key;         // [keys][F]
+  Matrix<const T> logits;      // [keys][queries], backward of a score that keeps them; 0 at hidden pairs
 };
 /// Where a score adds its gradients.
 template <class T>
@@ -166,6 +167,8 @@ struct Score : RowMap<T> {
   /// The logits are products of the features and nothing else, so that `backward` may be left out, pair by pair, where
   /// dx is 0. Default false.
   virtual bool is_product() const = 0;
+  /// Backward wants what logits() gave: a copy waits in Features::logits. Default false.
+  virtual bool keeps_logits() const = 0;
   /// x [keys][queries] is overwritten.
   virtual void logits(const Features<T>&, Tile<T>& x, Call<T>&) const = 0;
   virtual void backward(const Features<T>&, const Tile<T>& dx, const DFeatures<T>&, Call<T>&) const = 0;

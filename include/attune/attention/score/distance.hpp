@@ -49,6 +49,7 @@ struct GaussianKernel {
   static constexpr std::string_view name = "gaussian";
   static constexpr std::string_view source = "Nadaraya 1964, Watson 1964",
                                     cost = "D subtractions and D multiply-adds a pair";
+  static constexpr bool keeps_logits = true;
 
   void check(const AttendShape&) const;
   std::vector<ParameterSpec> parameters(const AttendShape&) const {
@@ -58,14 +59,15 @@ struct GaussianKernel {
   void logits(const Features<T>& f, Tile<T>& x, Call<T>& call) const {
     detail::distance_logits(f, x, factor_of(call));
   }
-  // d/dw of -s / (2 w^2) is s / w^3, s = |query - key|^2.
+  // d/dw of x = -s / (2 w^2) is s / w^3 = -2 x / w, s = |query - key|^2.
   template <class T>
   void backward(const Features<T>& f, const Tile<T>& dx, const DFeatures<T>& df, Call<T>& call) const {
-    const T factor = factor_of(call), w = *call.parameter[0].value;
-    detail::distance_backward(f, dx, df, factor);
-    const Tile<T> squares{call.scratch(std::size_t(dx.area.keys) * kLanes), kLanes, dx.area};
-    detail::distance_logits(f, squares, T(1) / (w * w * w));
-    *call.parameter[0].grad += sum_each(dx, squares, [](T& g, T& s) { return g * s; });
+    detail::distance_backward(f, dx, df, factor_of(call));
+    T lane[kLanes] = {};
+    for (int j = 0; j < dx.area.keys; ++j) {
+      for (int i = 0; i < dx.area.queries; ++i) lane[i] += dx[j][i] * f.logits[j][i];
+    }
+    *call.parameter[0].grad -= T(2) / *call.parameter[0].value * sum_lanes(lane, dx.area.queries);
   }
 
  private:
