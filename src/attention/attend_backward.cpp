@@ -205,14 +205,14 @@ class BackwardTask {
     k_.biases(x);
     // dprobs = value dout^T
     const Matrix<const T> v = values_.part(a.key, a.keys);
-    product(a.keys, a.queries, s_->value_dim, v.data, v.stride, 1, static_cast<const T*>(dout_lanes_.data()), kLanes,
-            dp.data, kLanes, &k_.ahead);
-    if (bits) {
-      hide_tile(x, bits);
-      clear_tile(dp, bits);
-    }
-    k_.drop(dp);
+    if (bits) hide_tile(x, bits);
     auto call = k_.normalizer_call();
+    if (!few_gradients(v, x, dp, r, call)) {
+      product(a.keys, a.queries, s_->value_dim, v.data, v.stride, 1, static_cast<const T*>(dout_lanes_.data()), kLanes,
+              dp.data, kLanes, &k_.ahead);
+    }
+    if (bits) clear_tile(dp, bits);
+    k_.drop(dp);
     if (sweep) {
       p_->normalizer.stage->sweep(x, dp, r, call);
       return;
@@ -233,10 +233,35 @@ class BackwardTask {
     score_backward(dp, bits);
   }
 
+  /// dp where the normalizer says that few pairs have a weight: made for those alone, 0 elsewhere. False if that would
+  /// not pay; then and otherwise the pairs are kept for the products to come.
+  bool few_gradients(Matrix<const T> values, const Tile<T>& x, Tile<T>& dp, const Rows<T>& r, Call<T>& call) {
+    few_ = {};
+    if constexpr (std::is_same_v<T, float>) {
+      if (!p_->normalizer.stage->has_support()) return false;
+      const Area& a = x.area;
+      pairs_.resize(std::size_t(p_->tile_keys));
+      p_->normalizer.stage->support(x, r, call, pairs_.data());
+      find_few(a);
+      few_.gradients = few_.cells;
+      if (!few_.cells) return false;
+      kernels::product_at_pairs(pairs_.data(), a.keys, a.queries, values.cols, values.data, values.stride,
+                                dout_lanes_.data(), kLanes, dp.data, dp.stride);
+      return true;
+    }
+    return false;
+  }
+  void find_few(const Area& a) {
+    const kernels::Sparsity s = kernels::sparsity(pairs_.data(), a.keys);
+    few_.cells = few_cells(s, a.keys, a.queries);
+    few_.pairs = few_pairs(s, a.keys, a.queries);
+  }
+
   /// dvalue [keys][Dv] += dropped probs . dout.
   void add_dvalue(Tile<T>& probs, const std::uint64_t* bits) {
     k_.drop(probs);
     const Area& a = probs.area;
+    if (add_few_dvalue(probs)) return;
     const bool clean = !bits || !bad_queries_;
     const Matrix<const T>& d = clean ? dout_ : clean_dout_;
     add_product(a.keys, s_->value_dim, a.queries, static_cast<const T*>(probs.data), kLanes, 1, d.data, d.stride,
@@ -247,6 +272,38 @@ class BackwardTask {
         for (int c = 0; c < s_->value_dim; ++c) dvalue_[a.key + j][c] += probs[j][i] * dout_[i][c];
       }
     }
+  }
+
+  /// The same over the pairs that have a weight, where that pays: equal bits.
+  bool add_few_dvalue(const Tile<T>& probs) {
+    if constexpr (std::is_same_v<T, float>) {
+      if (bad_queries_ || !p_->normalizer.stage->is_sparse()) return false;  // 0 times dout may be NaN
+      const Area& a = probs.area;
+      if (!p_->normalizer.stage->has_support()) {
+        pairs_.resize(std::size_t(p_->tile_keys));
+        kernels::nonzero_pairs(probs.data, probs.stride, a.keys, a.queries, pairs_.data());
+        find_few(a);
+      }
+      if (!few_.pairs) return false;
+      kernels::add_pairs_to_rows(pairs_.data(), a.keys, s_->value_dim, probs.data, probs.stride, dout_.data,
+                                 dout_.stride, dvalue_[a.key], dvalue_.stride);
+      return true;
+    }
+    return false;
+  }
+  /// score.backward of one tile over the pairs that have a gradient, where the score is a product and that pays: equal
+  /// bits.
+  bool add_few_dfeatures(const Tile<T>& dx, Matrix<const T> keys) {
+    if constexpr (std::is_same_v<T, float>) {
+      if (!few_.gradients || !few_.pairs || !p_->score.stage->is_product()) return false;
+      const Area& a = dx.area;
+      kernels::add_pairs_to_rows(pairs_.data(), a.keys, keys.cols, dx.data, dx.stride, queries_.out.data,
+                                 queries_.out.stride, dkey_rows_[a.key], dkey_rows_.stride);
+      kernels::add_pairs_to_lanes(pairs_.data(), a.keys, a.queries, keys.cols, keys.data, keys.stride, dx.data,
+                                  dx.stride, h_->dlanes.data(), kLanes);
+      return true;
+    }
+    return false;
   }
 
   /// score.backward of one tile. In a partial tile, rows of features that are not finite are kept away from the pairs
@@ -261,6 +318,7 @@ class BackwardTask {
     if (bits && !k_.kept.empty()) clear_tile(kept, bits);
     const bool keys_clean = !bits || all_finite(keys);
     if (keys_clean && (!bits || !bad_queries_)) {
+      if (add_few_dfeatures(dx, keys)) return;
       p_->score.stage->backward(features(a, queries_.lanes.data(), queries_.out, keys), dx, df, call);
       return;
     }
@@ -370,6 +428,11 @@ class BackwardTask {
       clean_row_memory_, clean_dout_memory_, clean_lanes_, clean_key_memory_;
   std::vector<char> used_keys_, used_queries_, bad_keys_;
   std::uint64_t bad_queries_ = 0;
+  struct Few {  // of the tile at hand
+    bool cells = false, pairs = false, gradients = false;
+  };
+  Few few_;
+  std::vector<std::uint64_t> pairs_;  // that have a weight, of the tile at hand
   std::vector<Held> held_;  // one block's, or those of all blocks of a head where there are several super-blocks
   Held* h_ = nullptr;
   Area block_;

@@ -48,6 +48,7 @@ class ForwardBlock {
     clear_statistics();
     auto call = k_.normalizer_call();
     const bool whole = p_->normalizer.stage->walk() == Walk::whole_rows;
+    sparse_ = whole && p_->normalizer.stage->is_sparse();
     strip_.clear();
     strip_bits_.clear();
     strip_tiles_.clear();
@@ -119,6 +120,7 @@ class ForwardBlock {
     const Area& a = weights.area;
     const int dv = p_->shape.value_dim;
     const Matrix<const T> values = values_.part(a.key, a.keys);
+    if (sparse_ && add_few_values(values, weights)) return;
     const bool clean = !bits || all_finite(values);
     const Matrix<const T> v = clean ? values : without_bad_rows(values, clean_values_, bad_);
     const T* w = weights.data;
@@ -135,6 +137,23 @@ class ForwardBlock {
         }
       }
     }
+  }
+
+  /// The same where few weights are not 0 and rows are whole, so that no factor is due: equal bits. False if that would
+  /// not pay, or if 0 times a value may be NaN.
+  bool add_few_values(Matrix<const T> values, const Tile<T>& weights) {
+    if constexpr (std::is_same_v<T, float>) {
+      const int keys = weights.area.keys;
+      pairs_.resize(std::size_t(p_->tile_keys));
+      kernels::nonzero_pairs(weights.data, weights.stride, keys, n_, pairs_.data());
+      if (!few_cells(kernels::sparsity(pairs_.data(), keys), keys, n_) || !all_finite(values)) return false;
+      if (empty_) std::fill(out_.begin(), out_.end(), T(0));
+      empty_ = false;
+      kernels::add_pairs_to_lanes(pairs_.data(), keys, n_, values.cols, values.data, values.stride, weights.data,
+                                  weights.stride, out_.data(), kLanes);
+      return true;
+    }
+    return false;
   }
 
   void write(const Area& block, const Rows<T>& r) {
@@ -209,11 +228,12 @@ class ForwardBlock {
   Task<T> k_;
   typename Task<T>::QueryRows queries_;
   Matrix<const T> key_rows_, values_;
-  bool far_ = false;    // keys and values of the head are too many to stay near
-  std::vector<T> out_;  // [Dv][kLanes]
+  bool sparse_ = false;  // most weights are 0
+  bool far_ = false;     // keys and values of the head are too many to stay near
+  std::vector<T> out_;   // [Dv][kLanes]
   std::vector<T> strip_, clean_values_;
   std::vector<char> bad_;
-  std::vector<std::uint64_t> strip_bits_;
+  std::vector<std::uint64_t> strip_bits_, pairs_;
   std::vector<std::pair<Area, bool>> strip_tiles_;
   int n_ = 0;
   bool empty_ = true;  // out_ holds nothing of this block yet

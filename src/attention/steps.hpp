@@ -11,6 +11,7 @@
 #include "kernels/dropout.hpp"
 #include "kernels/lanes.hpp"
 #include "kernels/product.hpp"
+#include "kernels/sparse.hpp"
 
 namespace attune::engine {
 
@@ -116,6 +117,14 @@ Matrix<const T> without_bad_rows(Matrix<const T> m, std::vector<T>& memory, std:
       std::copy(m[r], m[r] + m.cols, to);
   }
   return {memory.data(), m.rows, m.cols, m.cols};
+}
+/// Whether so few pairs of a tile have a weight that products which look at those alone (kernels/sparse.hpp) pay:
+/// over vectors of queries, and over single pairs. Those have the bits of the others.
+inline bool few_cells(const kernels::Sparsity& s, int keys, int queries) {
+  return s.cells * 4 <= std::int64_t(keys) * ((queries + 15) / 16) * 3;
+}
+inline bool few_pairs(const kernels::Sparsity& s, int keys, int queries) {
+  return s.pairs * 4 <= std::int64_t(keys) * queries;
 }
 /// out[r] = a[r] . b[r], each in one fixed order.
 template <class T>

@@ -1,13 +1,70 @@
-// Thresholds of whole rows: tau with sum over the keys of g(scale x - tau) = 1, for g that is 0 below 0, rises from
-// there without bending down, and has g(1) = 1. Sparsemax, entmax-1.5 and alpha-entmax are such rows.
+// Rows with a threshold: p = max(scale x - tau, 0)^(1 / scale) with sum p = 1. What sparsemax (scale 1), entmax-1.5
+// (1/2) and alpha-entmax (alpha - 1) share; they differ in the power alone.
 //
-// The sum falls in tau and is convex. Newton from tau = scale max x - 1, where it is at least 1, stays left of the
-// root, rises monotonically and ends once tau moves no more: no sorting, 5 to 15 steps. While the sum is large a step
-// divides it by e or more, so that part takes at most ln(keys) steps; the rest is quadratic.
+// The sum over the keys falls in tau, and so does its norm sum^scale, which is convex too and a straight line where the
+// support is one key or equal ones. Newton on the norm from tau = scale max x - 1, where it is at least 1, stays left
+// of the root, rises monotonically and ends once tau moves no more: no sorting, three to six steps.
+//
+// With s = p^(2 - alpha) the gradient is dx = s (dp - sum s dp / sum s): 0 with the weight, and its mean needs a walk
+// of its own. float32 has kernels (kernels/threshold.hpp), which make and count this for the support alone.
 #pragma once
 #include "attune/attention/stage.hpp"
 
 namespace attune::detail {
+
+// The library's kernels on tiles: src/attention/threshold_tiles.cpp.
+void threshold_forward(float scale, Tile<float>& x, Rows<float>& r, Call<float>& call);
+void threshold_pairs(float scale, const Tile<float>& x, const Rows<float>& r, std::uint64_t* pairs);
+void threshold_sweep(float scale, const Tile<float>& x, const Tile<float>& dp, Rows<float>& r, bool bends);
+void threshold_backward(float scale, Tile<float>& x, Tile<float>& dp, const Rows<float>& r);
+
+/// The powers: p and s = p^(2 - alpha) from u = scale x - tau > 0, and sum^(1 - scale).
+struct LinearPower {
+  template <class T>
+  void at(T u, T& p, T& s) const {
+    p = u;
+    s = T(1);
+  }
+  template <class T>
+  T shortened(T) const {
+    return T(1);
+  }
+};
+struct SquarePower {
+  template <class T>
+  void at(T u, T& p, T& s) const {
+    p = u * u;
+    s = u;
+  }
+  template <class T>
+  T shortened(T sum) const {
+    return sqrt(sum);
+  }
+};
+template <class T>
+struct AnyPower {
+  T power, rest;
+  explicit AnyPower(T scale) : power(T(1) / scale), rest(T(1) - scale) {}
+  void at(T u, T& p, T& s) const {
+    p = exp(power * log(u));
+    s = p / u;
+  }
+  T shortened(T sum) const { return exp(rest * log(sum)); }
+};
+
+/// p and s at one logit; 0 each outside of the support. A NaN stays one.
+template <class T>
+struct Weighed {
+  T p, s;
+  template <class P>
+  Weighed(const P& power, T x, T scale, T tau) {
+    const T u = x * scale - tau;
+    const bool out = u <= T(0);  // by selection: u is NaN on the duals of hidden logits
+    power.at(out ? T(1) : u, p, s);
+    p = out ? T(0) : p;
+    s = out ? T(0) : s;
+  }
+};
 
 /// A row that has converged keeps its threshold, however long the others of its block take: its bits are its own. On
 /// duals one more step carries the exact tangent.
@@ -20,32 +77,29 @@ Dual<S> converged(Dual<S> tau, Dual<S> next) {
   return {tau.v, next.d};
 }
 
-/// x [keys][queries] logits, all visited keys of the rows, -inf where hidden; result [queries]: tau, 0 for a row
-/// without a key. add(z, sum, slope): sum += g(z), slope += g'(z), both by selection: z is NaN on the duals of hidden
-/// logits.
-template <class T, class Add>
-void find_thresholds(const Tile<T>& x, int n, T scale, T* result, Add add) {
+/// x [keys][queries] logits, all visited keys of the rows, -inf where hidden; tau [queries]: 0 for a row without a key.
+template <class T, class P>
+void find_thresholds(const P& power, T scale, const Tile<T>& x, int n, T* tau) {
   constexpr int kMostSteps = 60;
-  T tau[kLanes] = {}, excess[kLanes] = {}, slope[kLanes] = {};  // here, where nothing else can be written to
+  T sum[kLanes] = {}, slope[kLanes] = {};
   for (int i = 0; i < n; ++i) tau[i] = kHidden<T>;
-  for (int j = 0; j < x.area.keys; ++j) {
-    const T* s = x[j];
+  each_row(x, [&](const T* s, int) {
     for (int i = 0; i < n; ++i) tau[i] = tau[i] < s[i] ? s[i] : tau[i];
-  }
+  });
   for (int i = 0; i < n; ++i) tau[i] = tau[i] == kHidden<T> ? T(0) : tau[i] * scale - T(1);
   for (int step = 0, last = kMostSteps; step < last; ++step) {
-    for (int i = 0; i < n; ++i) {
-      excess[i] = T(-1);
-      slope[i] = T(0);
-    }
-    for (int j = 0; j < x.area.keys; ++j) {
-      const T* s = x[j];
-      for (int i = 0; i < n; ++i) add(s[i] * scale - tau[i], excess[i], slope[i]);
-    }
+    for (int i = 0; i < n; ++i) sum[i] = slope[i] = T(0);
+    each_row(x, [&](const T* s, int) {
+      for (int i = 0; i < n; ++i) {
+        const Weighed<T> w(power, s[i], scale, tau[i]);
+        sum[i] += w.p == w.p ? w.p : T(0);
+        slope[i] += w.s == w.s ? w.s : T(0);
+      }
+    });
     bool moved = false;
     for (int i = 0; i < n; ++i) {
       if (!(slope[i] > T(0))) continue;
-      const T next = tau[i] + excess[i] / slope[i];
+      const T next = tau[i] + (sum[i] - power.shortened(sum[i])) / slope[i];
       const bool rises = next > tau[i];
       moved = moved || rises;
       tau[i] = rises ? next : converged(tau[i], next);
@@ -53,15 +107,75 @@ void find_thresholds(const Tile<T>& x, int n, T scale, T* result, Add add) {
     // On duals one more step after convergence carries the exact tangent.
     if (!moved && last == kMostSteps) last = step + 2;
   }
-  for (int i = 0; i < n; ++i) result[i] = tau[i];
 }
 
-/// finish of such a row: the weights are as they should be, and the threshold is kept. forward left it in rows.max.
+// The members of such a normalizer.
+
+template <class T, class P>
+void threshold_forward(const P& power, T scale, Tile<T>& x, Rows<T>& r, Call<T>& call) {
+  if constexpr (std::is_same_v<T, float>) {
+    threshold_forward(scale, x, r, call);
+  } else {
+    T tau[kLanes];
+    find_thresholds(power, scale, x, r.queries, tau);
+    for (int i = 0; i < r.queries; ++i) r.max[i] = tau[i];
+    each_row(x, [&](T* s, int n) {
+      for (int i = 0; i < n; ++i) s[i] = Weighed<T>(power, s[i], scale, tau[i]).p;
+    });
+  }
+}
+/// The weights are as they should be, and the threshold is kept: forward left it in rows.max.
 template <class T>
-void finish_thresholds(Rows<T>& r) {
+void threshold_finish(Rows<T>& r) {
   for (int i = 0; i < r.queries; ++i) {
     r.factor[i] = T(1);
     r.stat[i] = r.max[i];
+  }
+}
+template <class T>
+void threshold_support(T scale, const Tile<T>& x, const Rows<T>& r, std::uint64_t* pairs) {
+  if constexpr (std::is_same_v<T, float>) {
+    threshold_pairs(scale, x, r, pairs);
+  } else {
+    for (int j = 0; j < x.area.keys; ++j) {
+      pairs[j] = 0;
+      for (int i = 0; i < r.queries; ++i) pairs[j] |= std::uint64_t(!(x[j][i] * scale - r.stat[i] <= T(0))) << i;
+    }
+  }
+}
+/// sum: sum s, first: sum s dp.
+template <class T, class P>
+void threshold_sweep(const P& power, T scale, const Tile<T>& x, const Tile<T>& dp, Rows<T>& r) {
+  if constexpr (std::is_same_v<T, float>) {
+    threshold_sweep(scale, x, dp, r, false);
+  } else {
+    for (int j = 0; j < x.area.keys; ++j) {
+      for (int i = 0; i < r.queries; ++i) {
+        const Weighed<T> w(power, x[j][i], scale, r.stat[i]);
+        r.sum[i] += w.s;
+        r.first[i] += w.s == T(0) ? T(0) : w.s * dp[j][i];
+      }
+    }
+  }
+}
+/// delta: the mean of dp under s.
+template <class T>
+void threshold_begin_backward(Rows<T>& r) {
+  for (int i = 0; i < r.queries; ++i) r.delta[i] = r.sum[i] > T(0) ? r.first[i] / r.sum[i] : T(0);
+}
+template <class T, class P>
+void threshold_backward(const P& power, T scale, Tile<T>& x, Tile<T>& dp, Rows<T>& r) {
+  if constexpr (std::is_same_v<T, float>) {
+    threshold_backward(scale, x, dp, r);
+  } else {
+    for (int j = 0; j < x.area.keys; ++j) {
+      T *s = x[j], *d = dp[j];
+      for (int i = 0; i < r.queries; ++i) {
+        const Weighed<T> w(power, s[i], scale, r.stat[i]);
+        d[i] = w.s == T(0) ? T(0) : w.s * (d[i] - r.delta[i]);
+        s[i] = w.p;
+      }
+    }
   }
 }
 
