@@ -18,9 +18,7 @@ namespace attune {
 struct Deberta {
   static constexpr std::string_view name = "deberta";
   static constexpr std::string_view source = "arXiv:2006.03654",
-                                    cost =
-                                        "D (3 + queries / keys + keys / queries of a tile) multiply-adds and 2 "
-                                        "gathers a pair";
+                                    cost = "D multiply-adds a pair, 2 D more where not clipped";
   int max_distance = 128;    // tokens, k in the paper
   bool as_released = false;  // query_row(i - j) instead of query_row(j - i)
 

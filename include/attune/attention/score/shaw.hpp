@@ -16,7 +16,7 @@ namespace attune {
 struct Shaw {
   static constexpr std::string_view name = "shaw";
   static constexpr std::string_view source = "arXiv:1803.02155",
-                                    cost = "D (2 + queries / keys of a tile) multiply-adds and 1 gather a pair";
+                                    cost = "D multiply-adds a pair, D more where not clipped";
   int max_distance = 16;  // tokens
   Per per = Per::call;
   std::optional<double> scale{};  // default: 1 / sqrt(D)
