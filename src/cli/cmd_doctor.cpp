@@ -41,6 +41,8 @@ void doctor(const DoctorArguments& arguments) {
                 {"lines", diagnosis.lines},
                 {"first_step", diagnosis.first_step},
                 {"last_step", diagnosis.last_step},
+                {"looked_at", diagnosis.looked_at},
+                {"not_logged", diagnosis.not_logged},
                 {"findings", findings}});
   } else {
     print_line(train::diagnosis_text(diagnosis));

@@ -7,6 +7,7 @@
 #include "attune/autograd/ops/shape.hpp"
 #include "attune/base/error.hpp"
 #include "attune/nn/init.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 
@@ -42,11 +43,18 @@ Pooled AdditiveAttention::operator()(const Tensor& query, const Tensor& key, con
   AttendExtras extras;
   extras.parameters = {query_weight, key_weight, v};
   extras.weights = true;
-  const Attended a = attend_packed({q, 0, 1, options_.query_dim}, {key, 0, 1, options_.key_dim},
-                                   {values, 0, 1, values.shape()[2]}, options, extras);
+  const Attended a = detail::attend_seen(*this, "", {q, 0, 1, options_.query_dim}, {key, 0, 1, options_.key_dim},
+                                         {values, 0, 1, values.shape()[2]}, options, extras);
   const std::int64_t b = q.shape()[0], tq = q.shape()[1], tk = key.shape()[1];
   if (single) return {reshape(a.out, {b, values.shape()[2]}), reshape(a.weights, {b, tk})};
   return {a.out, reshape(a.weights, {b, tq, tk})};
+}
+
+std::vector<ParameterRows> AdditiveAttention::own_roles() const {
+  return detail::Told().all(query_weight, Role::query).all(key_weight, Role::key).all(v, Role::gain).rows;
+}
+std::vector<AttentionSite> AdditiveAttention::own_sites() const {
+  return {{"", {{.weight = detail::rows_of(query_weight)}}, {{.weight = detail::rows_of(key_weight)}}, false}};
 }
 
 }  // namespace attune::nn

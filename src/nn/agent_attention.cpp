@@ -9,6 +9,7 @@
 #include "attune/autograd/ops/shape.hpp"
 #include "attune/base/error.hpp"
 #include "nn/compose.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 namespace {
@@ -79,15 +80,37 @@ Tensor AgentAttention::operator()(const Tensor& x, const std::vector<int>& valid
   }
   AttendOptions gather;
   if (!valid.empty()) gather.mask = Padding{valid};
-  const Tensor gathered = attend_packed({asking, 0, h, d}, {projected, width, h, d}, {projected, 2 * width, h, d},
-                                        gather)
-                              .out;  // [B, n, H D]
-  Tensor heads = attend_packed({projected, 0, h, d}, {asking, 0, h, d}, {gathered, 0, h, d}).out;
+  const Tensor gathered =
+      detail::attend_seen(*this, "gather", {asking, 0, h, d}, {projected, width, h, d}, {projected, 2 * width, h, d},
+                          gather)
+          .out;  // [B, n, H D]
+  Tensor heads = detail::attend_seen(*this, "read", {projected, 0, h, d}, {asking, 0, h, d}, {gathered, 0, h, d}).out;
   if (conv.defined()) {
     const Tensor value = detail::without_padding(slice(projected, 2, 2 * width, 3 * width), valid);
     heads = heads + column_convolution(value, conv);
   }
   return linear(heads, weight_out, bias_out);
+}
+
+std::vector<ParameterRows> AgentAttention::own_roles() const {
+  const AgentAttentionOptions& o = options_;
+  const detail::HeadRows queries{Role::query, o.num_heads, o.head_dim}, keys{Role::key, o.num_heads, o.head_dim},
+      values{Role::value, o.num_heads, o.head_dim};
+  detail::Told told;
+  for (const Tensor& t : {weight_in, bias_in}) told.heads(t, {queries, keys, values});
+  for (const Tensor& t : {weight_out, bias_out}) told.all(t, Role::output);
+  for (const Tensor& t : {agents, conv}) told.all(t, Role::gain);
+  return told.rows;
+}
+
+/// Agents are learned rows, of which each head has some columns, or means of queries.
+std::vector<AttentionSite> AgentAttention::own_sites() const {
+  const AgentAttentionOptions& o = options_;
+  const std::int64_t h = o.num_heads, d = o.head_dim;
+  const std::vector<HeadProjection> queries = detail::heads_of(weight_in, bias_in, 0, h, d);
+  const std::vector<HeadProjection> asking =
+      agents.defined() ? std::vector<HeadProjection>(std::size_t(h), {.weight = detail::rows_of(agents)}) : queries;
+  return {{"gather", asking, detail::heads_of(weight_in, bias_in, h * d, h, d)}, {"read", queries, asking}};
 }
 
 }  // namespace attune::nn

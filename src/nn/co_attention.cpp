@@ -9,6 +9,7 @@
 #include "attune/autograd/ops/shape.hpp"
 #include "attune/base/error.hpp"
 #include "nn/compose.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 namespace {
@@ -94,15 +95,33 @@ CoPooled ParallelCoAttention::operator()(const Tensor& first, const Tensor& seco
                                : matmul(matmul(x, affinity), y, {.transpose_b = true}));  // [B, T, M]
   const Tensor px = linear(x, first_weight), py = linear(y, second_weight);               // [B, T, K], [B, M, K]
   const Tensor hx = tanh(px + matmul(c, py)), hy = tanh(py + matmul(c, px, {.transpose_a = true}));
-  const auto pooled = [&](const Tensor& query, const Tensor& key, const Tensor& value, const std::vector<int>& valid) {
+  const auto pooled = [&](const char* site, const Tensor& query, const Tensor& key, const Tensor& value,
+                          const std::vector<int>& valid) {
     AttendOptions options{.score = ScaledDot{.scale = 1}};
     if (!valid.empty()) options.mask = Padding{valid};
     const Tensor asked = detail::for_each_entry(query, key.shape()[0]);  // [B, 1, K]
-    return attend_packed({asked, 0, 1, k}, {key, 0, 1, k}, {value, 0, 1, value.shape()[2]}, options, {.weights = true});
+    return detail::attend_seen(*this, site, {asked, 0, 1, k}, {key, 0, 1, k}, {value, 0, 1, value.shape()[2]}, options,
+                               {.weights = true});
   };
-  const Attended a = pooled(first_query, hx, x, valid_first), b = pooled(second_query, hy, y, valid_second);
+  const Attended a = pooled("first", first_query, hx, x, valid_first),
+                 b = pooled("second", second_query, hy, y, valid_second);
   const auto flat = [](const Tensor& t) { return reshape(t, {t.shape()[0], t.shape().back()}); };
   return {flat(a.out), flat(b.out), flat(a.weights), flat(b.weights)};
+}
+
+std::vector<ParameterRows> ParallelCoAttention::own_roles() const {
+  detail::Told told;
+  for (const Tensor& t : {affinity, first_weight, second_weight}) told.all(t, Role::key);
+  for (const Tensor& t : {first_query, second_query}) told.all(t, Role::gain);
+  return told.rows;
+}
+
+/// Keys are tanh of what both streams say: they cannot grow, and are no product with a parameter.
+std::vector<AttentionSite> ParallelCoAttention::own_sites() const {
+  const auto stream = [](const char* name, const Tensor& query) {
+    return AttentionSite{name, {{.weight = detail::rows_of(query)}}, {{}}};
+  };
+  return {stream("first", first_query), stream("second", second_query)};
 }
 
 }  // namespace attune::nn

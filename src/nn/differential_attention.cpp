@@ -11,6 +11,7 @@
 #include "attune/autograd/ops/shape.hpp"
 #include "attune/base/error.hpp"
 #include "nn/compose.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 
@@ -52,14 +53,38 @@ Tensor DifferentialAttention::operator()(const Tensor& x, const CallMask& call) 
   const Tensor projected = linear(x, weight_in, bias_in);
   const AttendOptions options{.position = o.position, .bias = o.bias, .mask = call.with(o.mask)};
   const auto map = [&](std::int64_t which) {  // [B, T, H 2 D]
-    return attend_packed({projected, which * queries, o.num_heads, d},
-                         {projected, first_key + which * keys, o.num_kv_heads, d},
-                         {projected, first_key + 2 * keys, o.num_kv_heads, 2 * d}, options)
+    return detail::attend_seen(*this, which == 0 ? "first" : "second", {projected, which * queries, o.num_heads, d},
+                               {projected, first_key + which * keys, o.num_kv_heads, d},
+                               {projected, first_key + 2 * keys, o.num_kv_heads, 2 * d}, options)
         .out;
   };
   const Tensor heads = map(0) - lambda() * map(1);
   const Tensor even = rms_norm(reshape(heads, {b, t, o.num_heads, 2 * d}), gain, o.epsilon);
   return linear(reshape(scale(even, 1 - *o.lambda_init), {b, t, 2 * queries}), weight_out, bias_out);
+}
+
+std::vector<ParameterRows> DifferentialAttention::own_roles() const {
+  const DifferentialAttentionOptions& o = options_;
+  const detail::HeadRows queries{Role::query, o.num_heads, o.head_dim}, keys{Role::key, o.num_kv_heads, o.head_dim},
+      values{Role::value, o.num_kv_heads, 2 * o.head_dim};
+  detail::Told told;
+  for (const Tensor& t : {weight_in, bias_in}) told.heads(t, {queries, queries, keys, keys, values});
+  for (const Tensor& t : {weight_out, bias_out}) told.all(t, Role::output);
+  for (const Tensor& t : {lambda_query, lambda_key, gain}) told.all(t, Role::gain);
+  return told.rows;
+}
+
+std::vector<AttentionSite> DifferentialAttention::own_sites() const {
+  const DifferentialAttentionOptions& o = options_;
+  const std::int64_t d = o.head_dim, queries = o.num_heads * d, keys = o.num_kv_heads * d;
+  std::vector<AttentionSite> maps(2);
+  for (std::int64_t m = 0; m < 2; ++m) {
+    AttentionSite& map = maps[std::size_t(m)];
+    map.name = m == 0 ? "first" : "second";
+    map.queries = detail::heads_of(weight_in, bias_in, m * queries, o.num_heads, d);
+    map.keys = detail::heads_of(weight_in, bias_in, 2 * queries + m * keys, o.num_kv_heads, d);
+  }
+  return maps;
 }
 
 }  // namespace attune::nn

@@ -6,6 +6,7 @@
 
 #include "attune/autograd/ops/embedding.hpp"
 #include "attune/base/error.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 
@@ -20,5 +21,7 @@ Embedding::Embedding(const EmbeddingOptions& options) : scale_(options.scale) {
 }
 
 Tensor Embedding::operator()(const Ids& ids) const { return embedding(ids, weight, scale_); }
+
+std::vector<ParameterRows> Embedding::own_roles() const { return detail::Told().all(*this, Role::embedding).rows; }
 
 }  // namespace attune::nn

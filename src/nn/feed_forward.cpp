@@ -1,5 +1,6 @@
 // FeedForward: contract(dropout(activation(expand(x)))); the activation runs inside the first product.
 #include "attune/nn/feed_forward.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 
@@ -17,5 +18,7 @@ FeedForward::FeedForward(const FeedForwardOptions& options)
 }
 
 Tensor FeedForward::operator()(const Tensor& x) const { return contract(dropout(expand(x))); }
+
+std::vector<ParameterRows> FeedForward::own_roles() const { return detail::Told().all(*this, Role::mlp).rows; }
 
 }  // namespace attune::nn

@@ -8,6 +8,7 @@
 #include "attune/autograd/ops/shape.hpp"
 #include "attune/base/error.hpp"
 #include "nn/compose.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 
@@ -47,20 +48,21 @@ Tensor GlobalLocalAttention::operator()(const Tensor& x, const CallMask& call) c
   const Tensor projected = linear(x, weight_in, bias_in);
   const AnyMask visible = call.with(o.mask);
   // Key heads first .. end - 1 and the query heads that read them: [B, T, heads D].
-  const auto part = [&](std::int64_t first, std::int64_t end, const AnyMask& mask) {
+  const auto part = [&](const char* site, std::int64_t first, std::int64_t end, const AnyMask& mask) {
     const std::int64_t group = h / kv, n = end - first;
-    return attend_packed({projected, first * group * d, n * group, d}, {projected, (h + first) * d, n, d},
-                         {projected, (h + kv + first) * d, n, d},
-                         {.position = o.position, .bias = o.bias, .mask = mask})
+    return detail::attend_seen(*this, site, {projected, first * group * d, n * group, d},
+                               {projected, (h + first) * d, n, d}, {projected, (h + kv + first) * d, n, d},
+                               {.position = o.position, .bias = o.bias, .mask = mask})
         .out;
   };
   const AnyMask near = visible & AnyMask(o.window);
   Tensor heads;
   if (o.joining == Joining::heads) {
     const std::int64_t cut = o.local_heads / (h / kv);
-    heads = cut == kv ? part(0, kv, near) : concat({part(0, cut, near), part(cut, kv, visible)}, 2);
+    heads = cut == kv ? part("local", 0, kv, near)
+                      : concat({part("local", 0, cut, near), part("global", cut, kv, visible)}, 2);
   } else {
-    const Tensor local = part(0, kv, near), global = part(0, kv, visible);
+    const Tensor local = part("local", 0, kv, near), global = part("global", 0, kv, visible);
     if (o.joining == Joining::sum) {
       heads = local + global;
     } else {
@@ -70,6 +72,37 @@ Tensor GlobalLocalAttention::operator()(const Tensor& x, const CallMask& call) c
     }
   }
   return linear(heads, weight_out, bias_out);
+}
+
+std::vector<ParameterRows> GlobalLocalAttention::own_roles() const {
+  const GlobalLocalOptions& o = options_;
+  const detail::HeadRows queries{Role::query, o.num_heads, o.head_dim}, keys{Role::key, o.num_kv_heads, o.head_dim},
+      values{Role::value, o.num_kv_heads, o.head_dim};
+  detail::Told told;
+  for (const Tensor& t : {weight_in, bias_in}) told.heads(t, {queries, keys, values});
+  for (const Tensor& t : {weight_out, bias_out}) told.all(t, Role::output);
+  told.all(weight_gate, Role::gain, true).all(bias_gate, Role::gain);
+  return told.rows;
+}
+
+/// Heads of their own, or the same heads twice.
+std::vector<AttentionSite> GlobalLocalAttention::own_sites() const {
+  const GlobalLocalOptions& o = options_;
+  const std::int64_t d = o.head_dim, group = o.num_heads / o.num_kv_heads;
+  const auto part = [&](const char* name, std::int64_t first, std::int64_t end) {
+    return AttentionSite{name, detail::heads_of(weight_in, bias_in, first * group * d, (end - first) * group, d),
+                         detail::heads_of(weight_in, bias_in, (o.num_heads + first) * d, end - first, d)};
+  };
+  const std::int64_t kv = o.num_kv_heads;
+  if (o.joining != Joining::heads) {
+    std::vector<AttentionSite> both{part("local", 0, kv), part("global", 0, kv)};
+    both[0].proportional = false;  // its scores are among those of `global`, which is the one to be limited
+    return both;
+  }
+  const std::int64_t cut = o.local_heads / group;
+  std::vector<AttentionSite> parts{part("local", 0, cut)};
+  if (cut < kv) parts.push_back(part("global", cut, kv));
+  return parts;
 }
 
 }  // namespace attune::nn

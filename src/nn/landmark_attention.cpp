@@ -12,6 +12,7 @@
 #include "attune/autograd/ops/shape.hpp"
 #include "attune/autograd/tape.hpp"
 #include "nn/compose.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 namespace {
@@ -161,7 +162,26 @@ Tensor LandmarkAttention::operator()(const Tensor& x) const {
   }
   AttendOptions options = cut.options;
   options.mask = Causal{} & NoLandmarks{int(o.block)};
-  return linear(merge_heads(attend(query, key, value, options).out), weight_out, bias_out);
+  return linear(merge_heads(detail::attend_seen(*this, "", query, key, value, options).out), weight_out, bias_out);
+}
+
+std::vector<ParameterRows> LandmarkAttention::own_roles() const {
+  const LandmarkAttentionOptions& o = options_;
+  const detail::HeadRows queries{Role::query, o.num_heads, o.head_dim}, keys{Role::key, o.num_kv_heads, o.head_dim},
+      values{Role::value, o.num_kv_heads, o.head_dim};
+  detail::Told told;
+  for (const Tensor& t : {weight_in, bias_in}) told.heads(t, {queries, keys, values});
+  for (const Tensor& t : {weight_out, bias_out}) told.all(t, Role::output);
+  return told.rows;
+}
+
+/// The scores of earlier blocks hold a log of a sum over their block, which grows with the others up to ln(block).
+std::vector<AttentionSite> LandmarkAttention::own_sites() const {
+  const LandmarkAttentionOptions& o = options_;
+  AttentionSite site;
+  site.queries = detail::heads_of(weight_in, bias_in, 0, o.num_heads, o.head_dim);
+  site.keys = detail::heads_of(weight_in, bias_in, o.num_heads * o.head_dim, o.num_kv_heads, o.head_dim);
+  return {site};
 }
 
 }  // namespace attune::nn

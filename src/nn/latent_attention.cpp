@@ -12,6 +12,7 @@
 #include "attune/base/error.hpp"
 #include "attune/base/parallel.hpp"
 #include "nn/compose.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 
@@ -135,8 +136,9 @@ Tensor LatentAttention::absorbed(const Tensor& query, const Tensor& rows, std::i
   const Tensor plain = slice(query, 3, dr, dr + d);
   Tensor q = transpose(matmul(heads_first(plain, d), slice(up, 1, 0, d)), 0, 1);  // [B T, H, R]
   if (dr > 0) q = concat({reshape(slice(query, 3, 0, dr), {b * t, h, dr}), q}, 2);
-  const Attended fetched = attend_packed({reshape(q, {b, t, h * (dr + r)}), 0, h, dr + r}, {rows, 0, 1, dr + r, tokens},
-                                         {rows, dr, 1, r, tokens}, options);  // [B, T, H R]
+  const Attended fetched =
+      detail::attend_seen(*this, "", {reshape(q, {b, t, h * (dr + r)}), 0, h, dr + r}, {rows, 0, 1, dr + r, tokens},
+                          {rows, dr, 1, r, tokens}, options);  // [B, T, H R]
   // Uv_h (sum of weights c)
   const Tensor heads =
       matmul(heads_first(fetched.out, r), slice(up, 1, d, d + o.value_dim), {.transpose_b = true});  // [H, B T, Dv]
@@ -157,7 +159,8 @@ Tensor LatentAttention::operator()(const Tensor& x, const CallMask& call, Latent
     key = concat({turned, key}, 3);
   }
   const Tensor value = slice(both, 3, o.head_dim, o.head_dim + o.value_dim);
-  const Tensor heads = attend(query, key, value, options, {.layout = HeadLayout::tokens_first}).out;
+  const Tensor heads =
+      detail::attend_seen(*this, "", query, key, value, options, {.layout = HeadLayout::tokens_first}).out;
   return (*out_)(reshape(heads, {b, t, h * o.value_dim}));
 }
 
@@ -171,6 +174,44 @@ Tensor LatentAttention::step(const Tensor& x, KvCache& cache) const {
   options.offset = {int(first)};
   cache.append(rows(x, first), 0, options_.rotary_dim + options_.latent_dim);
   return absorbed(queries(x, first), cache.rows, cache.length, options);
+}
+
+std::vector<ParameterRows> LatentAttention::own_roles() const {
+  const LatentAttentionOptions& o = options_;
+  const detail::HeadRows queries{Role::query, o.num_heads, o.rotary_dim + o.head_dim};
+  detail::Told told;
+  if (query_) {
+    for (const Tensor& t : {query_->weight, query_->bias}) told.heads(t, {queries});
+  } else {
+    told.all(*query_down_, Role::query).heads(query_up_->weight, {queries});
+  }
+  told.all(*latent_, Role::key).all(*out_, Role::output);
+  for (std::int64_t h = 0, row = 0; h < o.num_heads; ++h) {  // of a head keys, then values
+    told.rows.push_back({{}, expand_->weight, row, row + o.head_dim, Role::key, 0, h});
+    row += o.head_dim;
+    told.rows.push_back({{}, expand_->weight, row, row + o.value_dim, Role::value, 0, h});
+    row += o.value_dim;
+  }
+  return told.rows;
+}
+
+/// Short rows are normalised before they are expanded, and a key's turned numbers are every head's: both move heads
+/// without being their size.
+std::vector<AttentionSite> LatentAttention::own_sites() const {
+  const LatentAttentionOptions& o = options_;
+  const auto before = [](std::vector<HeadProjection>& heads, const Linear& down, const RMSNorm& norm) {
+    for (HeadProjection& h : heads) {
+      h.also = {detail::rows_of(down.weight), detail::rows_of(norm.weight)};
+      if (down.bias.defined()) h.also.push_back(detail::rows_of(down.bias));
+    }
+  };
+  const Linear& query = query_ ? *query_ : *query_up_;
+  AttentionSite site;
+  site.queries = detail::heads_of(query.weight, query.bias, 0, o.num_heads, o.rotary_dim + o.head_dim);
+  if (query_down_) before(site.queries, *query_down_, *query_norm_);
+  site.keys = detail::heads_of(expand_->weight, {}, 0, o.num_heads, o.head_dim + o.value_dim, o.head_dim);
+  before(site.keys, *latent_, *latent_norm_);
+  return {site};
 }
 
 }  // namespace attune::nn

@@ -8,6 +8,7 @@
 #include "attune/autograd/ops/norm.hpp"
 #include "attune/autograd/ops/shape.hpp"
 #include "attune/base/error.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 namespace {
@@ -81,6 +82,19 @@ LinearAttended LinearAttention::attend_to(const Tensor& x, const Tensor& state) 
   LinearAttended result = linear_attend(query, key, value, o.attention, extras);
   result.out = (*out_)(reshape(result.out, {b, t, o.num_heads * o.value_dim}));
   return result;
+}
+
+std::vector<ParameterRows> LinearAttention::own_roles() const {
+  const LinearAttentionOptions& o = options_;
+  detail::Told told;
+  for (const Tensor& t : {query_->weight, query_->bias}) told.heads(t, {{Role::query, o.num_heads, o.head_dim}});
+  for (const Tensor& t : {key_->weight, key_->bias}) told.heads(t, {{Role::key, o.num_kv_heads, o.head_dim}});
+  for (const Tensor& t : {value_->weight, value_->bias}) told.heads(t, {{Role::value, o.num_kv_heads, o.value_dim}});
+  told.all(*out_, Role::output);
+  for (const auto* gate : {&decay_, &beta_}) {
+    if (*gate) told.all(**gate, Role::gain, true);
+  }
+  return told.rows;
 }
 
 }  // namespace attune::nn

@@ -10,6 +10,7 @@
 #include "attune/autograd/ops/shape.hpp"
 #include "attune/base/error.hpp"
 #include "nn/compose.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 namespace {
@@ -110,8 +111,8 @@ MixtureResult MixtureOfHeads::attend_to(const Tensor& x, const CallMask& call) c
 
   const Tensor query = take_rows(by_expert(take_rows(rows, Ids(tokens)), weight_query, choices), back);  // [N k, D]
   const Tensor shared = linear(x, weight_key_value);                                                     // [B, T, 2 D]
-  const Tensor heads = attend_packed({reshape(query, {b, t, k * d}), 0, k, d}, {shared, 0, 1, d}, {shared, d, 1, d},
-                                     {.position = o.position, .mask = call.with(o.mask)})
+  const Tensor heads = detail::attend_seen(*this, "", {reshape(query, {b, t, k * d}), 0, k, d}, {shared, 0, 1, d},
+                                           {shared, d, 1, d}, {.position = o.position, .mask = call.with(o.mask)})
                            .out;  // [B, T, k D]
   const Tensor shared_out = reshape(reshape(heads, {n, k, d}) * reshape(share, {n, k, 1}), {n * k, d});
   const Tensor back_out = take_rows(by_expert(take_rows(shared_out, order), weight_out, choices), back);  // [N k, C]
@@ -138,6 +139,24 @@ MixtureResult MixtureOfHeads::attend_to(const Tensor& x, const CallMask& call) c
   const Tensor lse = slice(finite, 1, 0, 1) - slice(log_softmax(finite), 1, 0, 1);
   result.z_loss = sum(over_valid(lse * lse));
   return result;
+}
+
+std::vector<ParameterRows> MixtureOfHeads::own_roles() const {
+  const MixtureOfHeadsOptions& o = options_;
+  return detail::Told()
+      .all(weight_router, Role::gain, true)
+      .heads(weight_query, {{Role::query, o.num_experts, o.head_dim}})
+      .heads(weight_key_value, {{Role::key, 1, o.head_dim}, {Role::value, 1, o.head_dim}})
+      .all(weight_out, Role::output)
+      .rows;
+}
+
+/// Heads are the places of a token; any expert may take any of them.
+std::vector<AttentionSite> MixtureOfHeads::own_sites() const {
+  AttentionSite site;
+  site.queries.assign(std::size_t(options_.num_active), {.weight = detail::rows_of(weight_query)});
+  site.keys = detail::heads_of(weight_key_value, {}, 0, 1, options_.head_dim);
+  return {site};
 }
 
 }  // namespace attune::nn

@@ -55,6 +55,8 @@ void Module::visit_below(const std::string& name, const std::function<void(const
     child->visit_below(name.empty() ? child_name : name + "." + child_name, f);
 }
 
+std::vector<ParameterRows> Module::own_roles() const { return {}; }
+
 void Module::train(bool on) {
   training_ = on;
   for (auto& [name, child] : children_) child->train(on);

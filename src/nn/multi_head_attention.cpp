@@ -16,6 +16,7 @@
 #include "attune/autograd/ops/spectral.hpp"
 #include "attune/autograd/tape.hpp"
 #include "attune/base/error.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 
@@ -291,7 +292,7 @@ AttentionResult MultiHeadAttention::attend_to(const Tensor& query, const Tensor&
     q.column = 0;
     if (call.cache == nullptr) k.column = 0;
   }
-  Attended attended = attend_packed(q, k, v, options, extras);
+  Attended attended = detail::attend_seen(*this, "", q, k, v, options, extras);
   if (weight_gate.defined()) {
     const Shape rows = attended.out.shape();  // [B, Tq, H Dv]
     const Tensor gate = sigmoid(linear(x, weight_gate, bias_gate));
@@ -305,6 +306,47 @@ AttentionResult MultiHeadAttention::attend_to(const Tensor& query, const Tensor&
     if (o.norm == NormPlace::post) result.out = (*norm_)(result.out);
   }
   return result;
+}
+
+std::vector<ParameterRows> MultiHeadAttention::own_roles() const {
+  const MultiHeadAttentionOptions& o = options_;
+  const detail::HeadRows queries{Role::query, o.num_heads, o.head_dim}, keys{Role::key, o.num_kv_heads, o.head_dim},
+      values{Role::value, o.num_kv_heads, o.value_dim};
+  detail::Told told;
+  if (weight_memory.defined()) {
+    told.heads(weight_in, {queries}).heads(weight_memory, {keys, values});
+  } else {
+    told.heads(weight_in, {queries, keys, values});
+  }
+  told.heads(bias_in, {queries, keys, values}).all(weight_out, Role::output).all(bias_out, Role::output);
+  told.all(weight_gate, Role::gain, true);
+  for (const Tensor& t : {query_gain, key_gain, bias_gate, sigma_gain}) told.all(t, Role::gain);
+  for (const Tensor& t : stage_parameters) told.all(t, Role::gain);
+  return told.rows;
+}
+
+std::vector<AttentionSite> MultiHeadAttention::own_sites() const {
+  const MultiHeadAttentionOptions& o = options_;
+  const bool stacked = !weight_memory.defined();
+  const std::int64_t d = o.head_dim, first_key = rows_[kKey];
+  AttentionSite site;
+  site.proportional = o.score.as<ScaledDot>() != nullptr;
+  site.queries = detail::heads_of(weight_in, bias_in, 0, o.num_heads, d);
+  site.keys = detail::heads_of(stacked ? weight_in : weight_memory, {}, stacked ? first_key : 0, o.num_kv_heads, d);
+  for (std::int64_t g = 0; g < o.num_kv_heads; ++g)
+    site.keys[std::size_t(g)].bias = detail::rows_of(bias_in, first_key + g * d, d);
+  // One row a head of query-key norm, else one for all heads of sigma reparametrisation, which that would hide.
+  const bool normalised = query_gain.defined();
+  const auto gains = [&](std::vector<HeadProjection>& heads, const Tensor& of_heads, std::int64_t matrix) {
+    for (std::size_t h = 0; h < heads.size(); ++h) {
+      heads[h].gain =
+          normalised ? detail::rows_of(of_heads, std::int64_t(h), 1) : detail::rows_of(sigma_gain, matrix, 1);
+      heads[h].gain_scales_bias = normalised;
+    }
+  };
+  gains(site.queries, query_gain, 0);
+  gains(site.keys, key_gain, 1);
+  return {site};
 }
 
 KvCache MultiHeadAttention::project_memory(const Tensor& memory) const {

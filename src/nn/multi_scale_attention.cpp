@@ -11,6 +11,7 @@
 #include "attune/autograd/ops/shape.hpp"
 #include "attune/base/error.hpp"
 #include "nn/compose.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 namespace {
@@ -49,6 +50,9 @@ Tensor stretch_means_of(const Tensor& x, std::int64_t scale, const std::vector<i
   const Tensor whole = n * scale == t ? x : concat({x, Tensor::zeros({b, n * scale - t, c}, x.dtype())}, 1);
   return sum(reshape(whole, {b, n, scale, c}), 2) * Tensor::from(shares, {b, n, 1}).to(x.dtype());
 }
+
+/// The site of the heads of one scale.
+std::string group_name(std::size_t i) { return "group" + std::to_string(i); }
 
 }  // namespace
 
@@ -94,9 +98,32 @@ Tensor MultiScaleAttention::operator()(const Tensor& x, const std::vector<int>& 
       };
       key = means(key), value = means(value);
     }
-    heads.push_back(attend_packed({projected, column, n, d}, key, value, options).out);
+    heads.push_back(detail::attend_seen(*this, group_name(i), {projected, column, n, d}, key, value, options).out);
   }
   return linear(heads.size() == 1 ? heads[0] : concat(heads, 2), weight_out, bias_out);
+}
+
+std::vector<ParameterRows> MultiScaleAttention::own_roles() const {
+  const MultiScaleOptions& o = options_;
+  const std::int64_t num_heads = o.heads_per_scale * std::int64_t(o.scales.size());
+  const detail::HeadRows queries{Role::query, num_heads, o.head_dim}, keys{Role::key, num_heads, o.head_dim},
+      values{Role::value, num_heads, o.head_dim};
+  detail::Told told;
+  for (const Tensor& t : {weight_in, bias_in}) told.heads(t, {queries, keys, values});
+  for (const Tensor& t : {weight_out, bias_out}) told.all(t, Role::output);
+  return told.rows;
+}
+
+std::vector<AttentionSite> MultiScaleAttention::own_sites() const {
+  const MultiScaleOptions& o = options_;
+  const std::int64_t n = o.heads_per_scale, d = o.head_dim, width = n * d * std::int64_t(o.scales.size());
+  std::vector<AttentionSite> groups;
+  for (std::size_t i = 0; i < o.scales.size(); ++i) {
+    const std::int64_t first = std::int64_t(i) * n * d;
+    groups.push_back({group_name(i), detail::heads_of(weight_in, bias_in, first, n, d),
+                      detail::heads_of(weight_in, bias_in, width + first, n, d)});
+  }
+  return groups;
 }
 
 }  // namespace attune::nn

@@ -5,6 +5,7 @@
 
 #include "attune/autograd/ops/norm.hpp"
 #include "attune/base/error.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 namespace {
@@ -43,5 +44,9 @@ Norm::Norm(NormKind kind, const NormOptions& options) : kind_(kind), epsilon_(op
 Tensor Norm::operator()(const Tensor& x) const {
   return kind_ == NormKind::layer ? layer_norm(x, weight, bias, epsilon_) : rms_norm(x, weight, epsilon_);
 }
+
+std::vector<ParameterRows> LayerNorm::own_roles() const { return detail::Told().all(*this, Role::norm).rows; }
+std::vector<ParameterRows> RMSNorm::own_roles() const { return detail::Told().all(*this, Role::norm).rows; }
+std::vector<ParameterRows> Norm::own_roles() const { return detail::Told().all(*this, Role::norm).rows; }
 
 }  // namespace attune::nn

@@ -10,6 +10,7 @@
 #include "attune/autograd/ops/shape.hpp"
 #include "attune/base/error.hpp"
 #include "attune/nn/init.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 namespace {
@@ -58,6 +59,10 @@ Tensor LearnedPositions::operator()(const Tensor& tokens, std::int64_t first) co
          "the last is " + std::to_string(end - 1));
   }
   return add(tokens, slice(weight, 0, first, end));
+}
+
+std::vector<ParameterRows> LearnedPositions::own_roles() const {
+  return detail::Told().all(*this, Role::position).rows;
 }
 
 }  // namespace attune::nn

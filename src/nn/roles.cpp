@@ -4,16 +4,11 @@
 #include <algorithm>
 #include <cctype>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "attune/base/error.hpp"
 #include "attune/base/nearest.hpp"
-#include "attune/nn/additive_attention.hpp"
-#include "attune/nn/embedding.hpp"
-#include "attune/nn/feed_forward.hpp"
-#include "attune/nn/multi_head_attention.hpp"
-#include "attune/nn/norm.hpp"
-#include "attune/nn/positions.hpp"
 
 namespace attune::nn {
 namespace {
@@ -39,85 +34,64 @@ struct Node {
   Module* module;
 };
 
-/// The role of a module's own parameters, all rows alike; attention's are looked at one by one.
-Role role_of(const Node& node, const Module* parent, bool after_blocks) {
-  // A norm that is chosen at run time is known by its name. That of a residual block is called norm; others inside
-  // attention scale queries and keys.
-  const bool called_norm = node.name == "norm" || node.name.ends_with(".norm");
-  const bool norm =
-      called_norm || dynamic_cast<const LayerNorm*>(node.module) || dynamic_cast<const RMSNorm*>(node.module);
-  if (dynamic_cast<const MultiHeadAttention*>(parent)) return called_norm ? Role::norm : Role::gain;
-  if (norm) return Role::norm;
-  if (dynamic_cast<const Embedding*>(node.module)) return Role::embedding;
-  if (dynamic_cast<const LearnedPositions*>(node.module)) return Role::position;
-  if (dynamic_cast<const FeedForward*>(parent)) return Role::mlp;
-  if (dynamic_cast<const Linear*>(node.module) && after_blocks) return Role::head;
-  return Role::other;
-}
-
 class Walk {
  public:
   explicit Walk(Module& model) {
     model.visit([&](const std::string& name, Module& module) {
       nodes_.push_back({name, &module});
       if (is_block(name)) blocks_.push_back(name);
+      std::unordered_map<const void*, std::vector<ParameterRows>> own;
+      for (ParameterRows& r : module.own_roles()) own[r.tensor.impl().get()].push_back(std::move(r));
+      told_.merge(own);  // parents came first, and are believed
     });
   }
 
   std::vector<ParameterRows> rows() {
     for (const Node& node : nodes_) {
       if (is_block(node.name)) ++blocks_seen_;
-      const std::string above = parent_of(node.name);
-      const auto parent = std::find_if(nodes_.begin(), nodes_.end(), [&](const Node& n) { return n.name == above; });
-      const Module* parent_module = node.name.empty() ? nullptr : parent->module;
-      node_ = &node;
       for (const NamedTensor& p : node.module->own_parameters()) {
-        if (!seen_.insert(p.tensor.impl().get()).second) continue;
-        if (const auto* attention = dynamic_cast<const MultiHeadAttention*>(node.module)) {
-          add_attention(p, attention->options());
-        } else if (dynamic_cast<const AdditiveAttention*>(node.module)) {
-          add(p, p.name == "query_weight" ? Role::query : p.name == "key_weight" ? Role::key : Role::gain);
-        } else {
-          add(p, role_of(node, parent_module, depth() > std::int64_t(blocks_.size())));
-        }
+        if (seen_.insert(p.tensor.impl().get()).second) add(joined(node.name, p.name), p.tensor, depth(node.name));
       }
     }
     return std::move(rows_);
   }
 
  private:
-  std::int64_t depth() const {
+  std::int64_t depth(const std::string& module) const {
     const auto block =
-        std::find_if(blocks_.begin(), blocks_.end(), [&](const std::string& b) { return inside(node_->name, b); });
+        std::find_if(blocks_.begin(), blocks_.end(), [&](const std::string& b) { return inside(module, b); });
     if (block != blocks_.end()) return block - blocks_.begin() + 1;
     const std::int64_t all = std::int64_t(blocks_.size());
     return blocks_seen_ == all && all > 0 ? all + 1 : blocks_seen_;
   }
 
-  void add(const NamedTensor& p, Role role) { add(p, 0, p.tensor.rank() > 0 ? p.tensor.shape()[0] : 1, role, -1); }
-  void add(const NamedTensor& p, std::int64_t first, std::int64_t end, Role role, std::int64_t head) {
-    const bool table = role == Role::embedding || role == Role::position;
-    rows_.push_back({joined(node_->name, p.name), p.tensor, first, end, role, table ? 0 : depth(), head});
-  }
-
-  void add_attention(const NamedTensor& p, const MultiHeadAttentionOptions& o) {
-    if (p.name == "weight_out" || p.name == "bias_out") return add(p, Role::output);
-    const bool memory = p.name == "weight_memory";
-    if (!memory && p.name != "weight_in" && p.name != "bias_in") return add(p, Role::gain);
+  void add(const std::string& name, const Tensor& tensor, std::int64_t depth) {
+    const std::int64_t all = tensor.rank() > 0 ? tensor.shape()[0] : 1;
+    const auto told = told_.find(tensor.impl().get());
+    if (told == told_.end()) {  // nobody's, after all blocks: from the last state to what is predicted
+      const Role role = depth > std::int64_t(blocks_.size()) ? Role::head : Role::other;
+      rows_.push_back({name, tensor, 0, all, role, depth});
+      return;
+    }
     std::int64_t row = 0;
-    const auto heads = [&](Role role, std::int64_t count, std::int64_t rows_each) {
-      for (std::int64_t h = 0; h < count; ++h, row += rows_each) add(p, row, row + rows_each, role, h);
-    };
-    if (!memory) heads(Role::query, o.num_heads, o.head_dim);
-    if (row == p.tensor.shape()[0]) return;  // keys and values have a weight of their own
-    heads(Role::key, o.num_kv_heads, o.head_dim);
-    heads(Role::value, o.num_kv_heads, o.value_dim);
+    for (ParameterRows& r : told->second) {
+      if (r.first != row || r.end <= r.first) break;
+      row = r.end;
+      const bool table = r.role == Role::embedding || r.role == Role::position;
+      r.parameter = name;
+      r.depth = table ? 0 : depth;
+      rows_.push_back(std::move(r));
+    }
+    if (row != all) {
+      fail("parameter_roles", "own_roles() that tell of all rows of " + name + " in their order",
+           "got rows up to " + std::to_string(row) + " of " + std::to_string(all));
+    }
   }
 
   std::vector<Node> nodes_;
   std::vector<std::string> blocks_;
   std::int64_t blocks_seen_ = 0;
-  const Node* node_ = nullptr;
+  std::unordered_map<const void*, std::vector<ParameterRows>> told_;
   std::unordered_set<const void*> seen_;
   std::vector<ParameterRows> rows_;
 };

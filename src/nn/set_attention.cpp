@@ -3,6 +3,7 @@
 
 #include "attune/autograd/ops/elementwise.hpp"
 #include "nn/compose.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 namespace {
@@ -66,5 +67,10 @@ Tensor SetPooling::operator()(const Tensor& x, const std::vector<int>& valid) co
   detail::check_tokens("SetPooling", "x", x, seeds.shape()[1]);
   return block(detail::for_each_entry(seeds, x.shape()[0]), feed_forward(x), valid);
 }
+
+std::vector<ParameterRows> InducedSetAttention::own_roles() const {
+  return detail::Told().all(points, Role::gain).rows;
+}
+std::vector<ParameterRows> SetPooling::own_roles() const { return detail::Told().all(seeds, Role::gain).rows; }
 
 }  // namespace attune::nn

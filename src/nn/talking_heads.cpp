@@ -9,6 +9,7 @@
 #include "attune/autograd/ops/shape.hpp"
 #include "attune/base/error.hpp"
 #include "nn/compose.hpp"
+#include "nn/told.hpp"
 
 namespace attune::nn {
 namespace {
@@ -70,8 +71,8 @@ Tensor TalkingHeads::operator()(const Tensor& x, const CallMask& call) const {
     options.dropout_p = o.dropout;
     options.seed = generator().next_u64();
   }
-  const Tensor fetched = attend_packed({query, 0, h, kv * d}, {projected, h * d, 1, kv * d},
-                                       {projected, h * d + kv * d, 1, kv * dv}, options)
+  const Tensor fetched = detail::attend_seen(*this, "", {query, 0, h, kv * d}, {projected, h * d, 1, kv * d},
+                                             {projected, h * d + kv * d, 1, kv * dv}, options)
                              .out;  // [B, T, H Hkv Dv]
   const Tensor by_head = reshape(fetched, {b * t, h, kv * dv});
   parts.clear();
@@ -79,6 +80,31 @@ Tensor TalkingHeads::operator()(const Tensor& x, const CallMask& call) const {
     parts.push_back(mixed(slice(by_head, 2, g * dv, (g + 1) * dv), slice(mix_weights, 0, g * group, (g + 1) * group)));
   }
   return linear(reshape(concat(parts, 1), {b, t, h * dv}), weight_out, bias_out);
+}
+
+std::vector<ParameterRows> TalkingHeads::own_roles() const {
+  const TalkingHeadsOptions& o = options_;
+  const detail::HeadRows queries{Role::query, o.num_heads, o.head_dim}, keys{Role::key, o.num_kv_heads, o.head_dim},
+      values{Role::value, o.num_kv_heads, o.value_dim};
+  detail::Told told;
+  for (const Tensor& t : {weight_in, bias_in}) told.heads(t, {queries, keys, values});
+  for (const Tensor& t : {weight_out, bias_out}) told.all(t, Role::output);
+  for (const Tensor& t : {mix_logits, mix_weights}) told.all(t, Role::gain);
+  return told.rows;
+}
+
+/// Every mixed head reads all query and all key heads; its row of mix_logits is its size.
+std::vector<AttentionSite> TalkingHeads::own_sites() const {
+  const TalkingHeadsOptions& o = options_;
+  const std::int64_t queries = o.num_heads * o.head_dim, keys = o.num_kv_heads * o.head_dim;
+  AttentionSite site;
+  for (std::int64_t h = 0; h < o.num_heads; ++h) {
+    site.queries.push_back(detail::heads_of(weight_in, bias_in, 0, 1, queries)[0]);
+    site.queries.back().gain = detail::rows_of(mix_logits, h, 1);
+    site.queries.back().gain_scales_bias = true;
+  }
+  site.keys = detail::heads_of(weight_in, bias_in, queries, 1, keys);
+  return {site};
 }
 
 }  // namespace attune::nn

@@ -27,10 +27,10 @@ double product_of(std::span<const RateFactor> factors) {
 
 namespace {
 
-/// A matrix that sums over the width: of attention and feed-forward, and of attention's gate.
+/// A matrix that sums over the width: of attention and feed-forward, and gates.
 bool sums_over_width(const ParameterRows& r) {
   const bool hidden = r.role == Role::query || r.role == Role::key || r.role == Role::value || r.role == Role::output ||
-                      r.role == Role::mlp || r.parameter.ends_with("weight_gate");
+                      r.role == Role::mlp || r.over_width;
   return hidden && r.tensor.rank() >= 2;
 }
 

@@ -37,6 +37,9 @@ std::string cell(double x, const char* form = "{:.4g}") {
   return std::isnan(x) ? "-" : fmt::format(fmt::runtime(form), x);
 }
 
+/// Times: three digits, whole from 100 on.
+std::string time_cell(double x) { return cell(x, x < 100 ? "{:.3g}" : "{:.0f}"); }
+
 }  // namespace
 
 std::string comparison_text(const Comparison& c) {
@@ -57,20 +60,21 @@ std::string comparison_text(const Comparison& c) {
   }
   std::string out = c.differences.empty() ? "configurations are equal\n" : keys.text();
 
-  const auto losses = [&](std::string title, const std::vector<EqualPoint>& points) {
+  const auto losses = [&](std::string title, const std::vector<EqualPoint>& points, auto text) {
     if (points.empty()) return;
     TextTable table;
     table.row(titled(std::move(title)));
     for (const EqualPoint& point : points) {
-      std::vector<std::string> cells{cell(point.at, "{:.6g}")};
+      std::vector<std::string> cells{text(point.at)};
       for (const double loss : point.losses) cells.push_back(cell(loss, "{:.4f}"));
       table.row(std::move(cells));
     }
     out += '\n' + table.text();
   };
-  losses("loss at step", c.by_step);
-  losses("loss at second", c.by_seconds);
-  losses("held-out loss at step", c.valid_by_step);
+  const auto whole = [](double step) { return cell(step, "{:.0f}"); };
+  losses("loss at step", c.by_step, whole);
+  losses("loss at second", c.by_seconds, time_cell);
+  losses("held-out loss at step", c.valid_by_step, whole);
 
   TextTable all;
   all.row(titled("run"));
@@ -88,8 +92,8 @@ std::string comparison_text(const Comparison& c) {
   line("entropy at the end", [](const RunSummary& r) { return cell(r.entropy, "{:.3f}"); });
   line("  of the sharpest head", [](const RunSummary& r) { return cell(r.smallest_entropy, "{:.3f}"); });
   line("tokens a second", [](const RunSummary& r) { return cell(r.tokens_per_second, "{:.0f}"); });
-  line("milliseconds a step", [](const RunSummary& r) { return cell(r.milliseconds_a_step); });
-  line("seconds", [](const RunSummary& r) { return cell(r.seconds); });
+  line("milliseconds a step", [](const RunSummary& r) { return time_cell(r.milliseconds_a_step); });
+  line("seconds", [](const RunSummary& r) { return time_cell(r.seconds); });
   line("refused updates", [](const RunSummary& r) { return std::to_string(r.refused); });
   line("guard actions logged", [](const RunSummary& r) { return std::to_string(r.guard_actions); });
   line("rollbacks", [](const RunSummary& r) { return std::to_string(r.rollbacks); });

@@ -2,6 +2,7 @@
 #include "attune/train/doctor.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -179,6 +180,24 @@ void find_overfitting(const RunHistory& history, const RunSigns& signs, std::vec
   out.push_back(std::move(f));
 }
 
+/// What the log holds of that which is judged.
+void look_at(const RunHistory& history, const RunSigns& signs, Diagnosis& d) {
+  const auto look = [&](bool there, std::string what) {
+    (there ? d.looked_at : d.not_logged).push_back(std::move(what));
+  };
+  look(!signs.lines.empty(), "loss and gradient norm");
+  const bool each = !history.heads.empty();
+  look(!signs.lines.empty(), each ? fmt::format("scores and entropy of each of {} heads", signs.heads.size())
+                                  : "largest logit and mean entropy");
+  if (!each) look(false, "heads");
+  look(std::any_of(signs.output_lse.begin(), signs.output_lse.end(), [](double x) { return std::isfinite(x); }),
+       "log-sum-exp of the output");
+  look(!history.valids.empty(),
+       history.valids.empty() ? "held-out loss" : fmt::format("{} held-out losses", standing(history.valids).size()));
+  look(!history.epsilon.empty(), "weights dominated by epsilon");
+  look(true, fmt::format("{} refused updates", history.refused.size()));
+}
+
 }  // namespace
 
 Diagnosis diagnose(const RunHistory& history, const DoctorOptions& options) {
@@ -188,6 +207,7 @@ Diagnosis diagnose(const RunHistory& history, const DoctorOptions& options) {
   Diagnosis d{.lines = std::int64_t(signs.lines.size())};
   if (!signs.steps.empty()) d.first_step = signs.steps.front();
   d.last_step = history.last_step();
+  look_at(history, signs, d);
   d.findings = attention_findings(signs, options);
   find_not_finite(history, signs, d.findings);
   find_spikes(history, signs, options, d.findings);
@@ -203,7 +223,10 @@ Diagnosis diagnose(const RunHistory& history, const DoctorOptions& options) {
 std::string diagnosis_text(const Diagnosis& d) {
   std::string seen = fmt::format("{} lines of the log, steps {} .. {}", d.lines, d.first_step, d.last_step);
   if (!d.sees_trends()) seen += "; too few for trends";
-  if (d.findings.empty()) return fmt::format("healthy ({})", seen);
+  if (d.findings.empty()) {
+    return fmt::format("healthy ({})\nlooked at  {}{}", seen, fmt::join(d.looked_at, ", "),
+                       d.not_logged.empty() ? "" : fmt::format("\nnot logged {}", fmt::join(d.not_logged, ", ")));
+  }
   std::string text;
   for (const Finding& f : d.findings) {
     text += fmt::format("{}  {}, steps {} .. {}", f.bad ? "BAD " : "note", f.symptom, f.first_step, f.last_step);

@@ -1,7 +1,7 @@
 // Tokens and their targets through a decoder-only Transformer.
 #include "attune/train/gpt_learner.hpp"
 
-#include <fmt/format.h>
+#include <optional>
 
 #include "attune/attention/attention.hpp"
 #include "attune/autograd/ops/loss.hpp"
@@ -54,10 +54,9 @@ std::unique_ptr<MicroBatch> GptLearner::draw() {
 
 Tensor GptLearner::loss(const MicroBatch& micro_batch, std::vector<SiteStatistics>* seen, OutputStatistics* output) {
   const TokenBatch& batch = own_batch<TokenMicroBatch>(micro_batch).batch;
-  std::vector<nn::LayerAttention> layers;
-  Tensor logits = model_->logits(batch.tokens, {.statistics = seen != nullptr}, seen ? &layers : nullptr);
-  for (std::size_t i = 0; i < layers.size(); ++i)
-    seen->push_back({fmt::format("layers.layer{}.attention", i), layers[i].self.statistics});
+  std::optional<nn::AttentionWatch> watch;
+  if (seen) watch.emplace(*model_, *seen);
+  Tensor logits = model_->logits(batch.tokens);
   if (output) add_output(logits, batch.targets, kNoTarget, *output);
   return cross_entropy(std::move(logits), batch.targets,
                        {.label_smoothing = terms_.label_smoothing,

@@ -27,9 +27,11 @@ void multiply(nn::TensorRows& rows, double factor) {
   }
 }
 
+nn::TensorRows& size_of_head(nn::HeadProjection& head) { return head.gain.tensor.defined() ? head.gain : head.weight; }
+
 /// What decides the size of a query or key, bias terms included.
 void multiply(nn::HeadProjection& head, double factor) {
-  multiply(head.gain.tensor.defined() ? head.gain : head.weight, factor);
+  multiply(size_of_head(head), factor);
   if (!head.gain_scales_bias) multiply(head.bias, factor);
 }
 
@@ -57,9 +59,19 @@ void clip_heads(nn::AttentionSite& site, const std::vector<double>& factors) {
     }
     return;
   }
+  if (site.num_heads() > 1 && same_rows(size_of_head(site.queries[0]), size_of_head(site.queries[1]))) {
+    multiply(site.queries[0], worst);
+    return;
+  }
   for (std::size_t h = 0; h < factors.size(); ++h) {
-    multiply(site.queries[h], group == 1 ? std::sqrt(factors[h]) : factors[h]);
-    if (group == 1) multiply(site.keys[h], std::sqrt(factors[h]));
+    nn::HeadProjection &query = site.queries[h], &key = site.keys[h / group];
+    if (same_rows(query.weight, key.weight)) {  // both sides at once
+      multiply(query, std::sqrt(factors[h]));
+      continue;
+    }
+    const bool both = group == 1 && key.weight.tensor.defined() && key.also.empty();
+    multiply(query, both ? std::sqrt(factors[h]) : factors[h]);
+    if (both) multiply(key, std::sqrt(factors[h]));
   }
 }
 

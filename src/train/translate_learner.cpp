@@ -1,10 +1,9 @@
 // Pairs of sentences as micro-batches, and what the encoder-decoder makes of them.
 #include "attune/train/translate_learner.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 
 #include "attune/autograd/ops/loss.hpp"
 #include "attune/base/error.hpp"
@@ -19,16 +18,6 @@ constexpr std::size_t kValidPairs = 256;  // of the validation loss: a tenth of 
 struct PairBatch : MicroBatch {
   Batch pairs;
 };
-
-/// Encoder, then decoder, each layer's self attention before its cross attention.
-void add_sites(const models::Seq2SeqAttention& from, std::vector<SiteStatistics>& to) {
-  for (std::size_t i = 0; i < from.encoder.size(); ++i)
-    to.push_back({fmt::format("encoder.layer{}.attention", i), from.encoder[i].self.statistics});
-  for (std::size_t i = 0; i < from.decoder.size(); ++i) {
-    to.push_back({fmt::format("decoder.layer{}.self_attention", i), from.decoder[i].self.statistics});
-    to.push_back({fmt::format("decoder.layer{}.cross_attention", i), from.decoder[i].cross.statistics});
-  }
-}
 
 }  // namespace
 
@@ -50,11 +39,10 @@ Tensor TranslateLearner::loss(const MicroBatch& micro_batch, std::vector<SiteSta
                               OutputStatistics* output) {
   const Batch& batch = own_batch<PairBatch>(micro_batch).pairs;
   const Shape target_shape{batch.num_pairs, batch.target_length};
-  models::Seq2SeqAttention attention;
+  std::optional<nn::AttentionWatch> watch;
+  if (seen) watch.emplace(*model_, *seen);
   Tensor logits =
-      (*model_)(Ids(batch.source, {batch.num_pairs, batch.source_length}), Ids(batch.target_in, target_shape),
-                {.statistics = seen != nullptr}, seen ? &attention : nullptr);
-  if (seen) add_sites(attention, *seen);
+      (*model_)(Ids(batch.source, {batch.num_pairs, batch.source_length}), Ids(batch.target_in, target_shape));
   const Ids targets(batch.target_out, target_shape);
   if (output) add_output(logits, targets, kPaddingId, *output);
   return cross_entropy(std::move(logits), targets,

@@ -41,6 +41,10 @@ TrustRegion::Side TrustRegion::side_of(const nn::HeadProjection& head, const opt
   add(head.weight, side.projection);
   add(head.bias, side.projection);
   add(head.gain, side.gain);
+  for (const nn::TensorRows& rows : head.also) {
+    side.also.emplace_back();
+    add(rows, side.also.back());
+  }
   return side;
 }
 
@@ -57,16 +61,19 @@ double ratio(double update_squares, double weight_squares) {
 }  // namespace
 
 double TrustRegion::relative(const Side& side) const {
-  double both = 1;
-  for (const auto* part : {&side.projection, &side.gain}) {
+  double all = 1;
+  const auto follow = [&](const std::vector<std::size_t>& part) {
     double update = 0, weight = 0;
-    for (const std::size_t i : *part) {
+    for (const std::size_t i : part) {
       update += pieces_[i].update * pieces_[i].update;
       weight += pieces_[i].weight * pieces_[i].weight;
     }
-    both *= 1 + ratio(update, weight);
-  }
-  return both - 1;
+    all *= 1 + ratio(update, weight);
+  };
+  follow(side.projection);
+  follow(side.gain);
+  for (const auto& part : side.also) follow(part);
+  return all - 1;
 }
 
 double TrustRegion::size(const Side& side) const {
@@ -78,9 +85,12 @@ double TrustRegion::size(const Side& side) const {
 }
 
 void TrustRegion::tighten(const Side& side, double factor) {
-  for (const auto* part : {&side.projection, &side.gain}) {
-    for (const std::size_t i : *part) pieces_[i].factor = std::min(pieces_[i].factor, factor);
-  }
+  const auto limit = [&](const std::vector<std::size_t>& part) {
+    for (const std::size_t i : part) pieces_[i].factor = std::min(pieces_[i].factor, factor);
+  };
+  limit(side.projection);
+  limit(side.gain);
+  for (const auto& part : side.also) limit(part);
 }
 
 void TrustRegion::judge(const optim::Optimizer& optimizer, const std::vector<HeadSignals>& signals, double limit) {

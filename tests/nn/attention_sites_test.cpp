@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "attune/autograd/tape.hpp"
+#include "attune/nn/multi_head_attention.hpp"
 
 namespace attune::nn {
 namespace {

@@ -68,7 +68,10 @@ void expect_only(const Diagnosis& d, const std::string& symptom, bool bad) {
 
 TEST(Doctor, SaysNothingOfHealthyRuns) {
   EXPECT_TRUE(MadeUp{}.diagnosis().findings.empty());
-  EXPECT_NE(diagnosis_text(MadeUp{}.diagnosis()).find("healthy"), std::string::npos);
+  const std::string text = diagnosis_text(MadeUp{}.diagnosis());
+  EXPECT_TRUE(text.starts_with("healthy (")) << text;
+  EXPECT_NE(text.find("looked at  loss and gradient norm, scores and entropy of each of "), std::string::npos) << text;
+  EXPECT_NE(text.find("not logged "), std::string::npos) << text;
   const MadeUp learning{.score = line(1, 20), .entropy = line(0.95, 0.5), .alike = true};
   EXPECT_TRUE(learning.diagnosis().findings.empty()) << "scores grow while a model learns";
   const MadeUp converged{.loss = [](double x) { return x < 0.3 ? 4 - 10 * x : 1.0; }, .gradient = line(1, 0.05)};

@@ -83,10 +83,10 @@ struct Toy {
     const Batch batch = draw();
     model.train();
     optimizer.zero_grad();
-    std::vector<nn::LayerAttention> seen;
-    const bool watch = guard.options().mode != GuardMode::off;
-    const Tensor mean =
-        cross_entropy(model.logits(batch.tokens, {.statistics = watch}, watch ? &seen : nullptr), batch.targets);
+    std::vector<SiteStatistics> statistics;
+    std::optional<nn::AttentionWatch> watch;
+    if (guard.options().mode != GuardMode::off) watch.emplace(model, statistics);
+    const Tensor mean = cross_entropy(model.logits(batch.tokens), batch.targets);
     loss = harm.not_finite ? std::numeric_limits<double>::quiet_NaN() : mean.item();
     mean.backward();
     if (harm.gradient != 1) {
@@ -94,10 +94,6 @@ struct Toy {
         Tensor g = p.grad();
         for (std::int64_t i = 0; i < g.size(); ++i) g.data<float>()[i] *= float(harm.gradient);
       }
-    }
-    std::vector<SiteStatistics> statistics;
-    for (std::size_t i = 0; i < seen.size(); ++i) {
-      statistics.push_back({"layers.layer" + std::to_string(i) + ".attention", seen[i].self.statistics});
     }
     return statistics;
   }

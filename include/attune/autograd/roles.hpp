@@ -40,6 +40,8 @@ struct ParameterRows {
   Role role = Role::other;
   std::int64_t depth = 0;  // 0 before the first block, 1 .. L inside the blocks in the order of the pass, L + 1 after
   std::int64_t head = -1;  // of query, key and value rows; -1: of no head
+  /// Of gains: a matrix whose inputs grow with the width of the model, as those of a projection (gates, routers).
+  bool over_width = false;
 };
 
 }  // namespace attune

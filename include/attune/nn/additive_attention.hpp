@@ -24,6 +24,8 @@ class AdditiveAttention : public Module {
   /// valid_keys [B] hides keys beyond; empty: all are valid.
   Pooled operator()(const Tensor& query, const Tensor& key, const Tensor& value = {},
                     const std::vector<int>& valid_keys = {}) const;
+  std::vector<ParameterRows> own_roles() const override;
+  std::vector<AttentionSite> own_sites() const override;
 
   Tensor query_weight, key_weight, v;
 

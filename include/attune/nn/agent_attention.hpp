@@ -43,6 +43,8 @@ class AgentAttention : public Module {
   explicit AgentAttention(const AgentAttentionOptions&);
   /// x [B, T, C], of which the first valid[b] tokens are valid (empty: all): [B, T, C].
   Tensor operator()(const Tensor& x, const std::vector<int>& valid = {}) const;
+  std::vector<ParameterRows> own_roles() const override;
+  std::vector<AttentionSite> own_sites() const override;
 
   const AgentAttentionOptions& options() const { return options_; }
 

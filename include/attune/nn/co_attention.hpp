@@ -89,6 +89,8 @@ class ParallelCoAttention : public Module {
   /// is pooled to 0.
   CoPooled operator()(const Tensor& first, const Tensor& second, const std::vector<int>& valid_first = {},
                       const std::vector<int>& valid_second = {}) const;
+  std::vector<ParameterRows> own_roles() const override;
+  std::vector<AttentionSite> own_sites() const override;
 
   Tensor affinity, first_weight, second_weight, first_query, second_query;
 };

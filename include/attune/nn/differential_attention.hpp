@@ -48,6 +48,8 @@ class DifferentialAttention : public Module {
   Tensor operator()(const Tensor& x, const CallMask& call = {}) const;
   /// The factor of the second map, [1]; differentiable.
   Tensor lambda() const;
+  std::vector<ParameterRows> own_roles() const override;
+  std::vector<AttentionSite> own_sites() const override;
 
   const DifferentialAttentionOptions& options() const { return options_; }
 

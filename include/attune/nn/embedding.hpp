@@ -17,6 +17,7 @@ class Embedding : public Module {
   explicit Embedding(const EmbeddingOptions&);
   /// ids [...] -> [..., dim]
   Tensor operator()(const Ids& ids) const;
+  std::vector<ParameterRows> own_roles() const override;
 
   Tensor weight;
 

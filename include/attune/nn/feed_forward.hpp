@@ -18,6 +18,7 @@ class FeedForward : public Module {
   explicit FeedForward(const FeedForwardOptions&);
   /// [..., model_dim] -> [..., model_dim]
   Tensor operator()(const Tensor& x) const;
+  std::vector<ParameterRows> own_roles() const override;
 
   Linear expand, contract;
   Dropout dropout;

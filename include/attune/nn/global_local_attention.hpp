@@ -46,6 +46,8 @@ class GlobalLocalAttention : public Module {
   explicit GlobalLocalAttention(const GlobalLocalOptions&);
   /// x [B, T, C] -> [B, T, C].
   Tensor operator()(const Tensor& x, const CallMask& call = {}) const;
+  std::vector<ParameterRows> own_roles() const override;
+  std::vector<AttentionSite> own_sites() const override;
 
   const GlobalLocalOptions& options() const { return options_; }
 

@@ -42,6 +42,8 @@ class LandmarkAttention : public Module {
   explicit LandmarkAttention(const LandmarkAttentionOptions&);
   /// x [B, T, C] -> [B, T, C]. Padding at the end needs no mask: no earlier token sees it.
   Tensor operator()(const Tensor& x) const;
+  std::vector<ParameterRows> own_roles() const override;
+  std::vector<AttentionSite> own_sites() const override;
 
   const LandmarkAttentionOptions& options() const { return options_; }
 

@@ -56,6 +56,8 @@ class LatentAttention : public Module {
   /// Decoding: the next tokens x [B, n, C], whose rows [r, c] are appended to the cache (none at first); they see what
   /// it holds and, as the module's mask says, each other. Absorbed. Throws Error where gradients would be recorded.
   Tensor step(const Tensor& x, KvCache& cache) const;
+  std::vector<ParameterRows> own_roles() const override;
+  std::vector<AttentionSite> own_sites() const override;
 
   const LatentAttentionOptions& options() const { return options_; }
 

@@ -37,6 +37,7 @@ class LinearAttention : public Module {
   /// The same after what `state` has seen: out [B, T, C], and the state [B, Hkv, F, Dv (+ 1)] for the tokens that
   /// follow. One token a call is a step of decoding.
   LinearAttended attend_to(const Tensor& x, const Tensor& state = {}) const;
+  std::vector<ParameterRows> own_roles() const override;
 
   const LinearAttentionOptions& options() const { return options_; }
 

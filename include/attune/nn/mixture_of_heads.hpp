@@ -54,6 +54,8 @@ class MixtureOfHeads : public Module {
   Tensor operator()(const Tensor& x, const CallMask& call = {}) const { return attend_to(x, call).out; }
   /// x [B, T, C]; call.valid_keys are also the tokens that count in the losses.
   MixtureResult attend_to(const Tensor& x, const CallMask& call = {}) const;
+  std::vector<ParameterRows> own_roles() const override;
+  std::vector<AttentionSite> own_sites() const override;
 
   const MixtureOfHeadsOptions& options() const { return options_; }
 

@@ -14,12 +14,18 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "attune/attention/statistics.hpp"
+#include "attune/autograd/roles.hpp"
 #include "attune/autograd/tensor.hpp"
 
 namespace attune::nn {
+
+struct AttentionSite;  // attention_sites.hpp
+class AttentionWatch;
 
 struct NamedTensor {
   std::string name;  // "encoder.layers.0.attention.query.weight"
@@ -58,6 +64,18 @@ class Module {
   /// The parameters that this module registered itself, by their own names ("weight").
   const std::vector<NamedTensor>& own_parameters() const { return parameters_; }
 
+  // What a module tells about itself; whoever asks (roles.hpp, attention_sites.hpp) knows no module by its type.
+  /// What rows of its parameters, and of its members', are for; all rows of a tensor or none, the first first. Names
+  /// and depths are left open. Where several modules speak of a tensor, the one furthest up is believed. Default:
+  /// nothing.
+  virtual std::vector<ParameterRows> own_roles() const;
+  /// Where it attends itself, in the order of the calls; members speak for themselves. A name is the part that comes
+  /// after the module's own, "" if there is but one site. Default: nowhere.
+  virtual std::vector<AttentionSite> own_sites() const;
+  /// Whether an AttentionWatch wants the statistics of every attention; then they are told, site by site.
+  bool watched() const { return watch_ != nullptr; }
+  void saw(std::string_view site, Statistics) const;
+
  protected:
   Module() = default;
   /// Registers a parameter: it wants a gradient from now on. Returns it.
@@ -75,6 +93,10 @@ class Module {
   std::vector<std::pair<bool, std::size_t>> order_;  // is a child, index
   std::shared_ptr<Generator> generator_;
   bool training_ = true;
+
+  friend class AttentionWatch;
+  AttentionWatch* watch_ = nullptr;
+  std::string watched_name_;  // of this module in the watched tree
 };
 
 }  // namespace attune::nn

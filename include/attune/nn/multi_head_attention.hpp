@@ -127,6 +127,8 @@ class MultiHeadAttention : public Module {
                             const AttentionCall& = {}) const;
   /// Projects a memory once, for many calls with {.cache = &cache}: cross attention in decoding.
   KvCache project_memory(const Tensor& memory) const;
+  std::vector<ParameterRows> own_roles() const override;
+  std::vector<AttentionSite> own_sites() const override;
 
   const MultiHeadAttentionOptions& options() const { return options_; }
 

@@ -35,6 +35,8 @@ class MultiScaleAttention : public Module {
   explicit MultiScaleAttention(const MultiScaleOptions&);
   /// x [B, T, C], of which the first valid[b] tokens are visible (empty: all): [B, T, C].
   Tensor operator()(const Tensor& x, const std::vector<int>& valid = {}) const;
+  std::vector<ParameterRows> own_roles() const override;
+  std::vector<AttentionSite> own_sites() const override;
 
   const MultiScaleOptions& options() const { return options_; }
 

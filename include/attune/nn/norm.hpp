@@ -19,6 +19,7 @@ class LayerNorm : public Module {
   explicit LayerNorm(const NormOptions&);
   /// [..., dim] -> [..., dim]
   Tensor operator()(const Tensor& x) const;
+  std::vector<ParameterRows> own_roles() const override;
 
   Tensor weight, bias;
 
@@ -31,6 +32,7 @@ class RMSNorm : public Module {
  public:
   explicit RMSNorm(const NormOptions&);
   Tensor operator()(const Tensor& x) const;
+  std::vector<ParameterRows> own_roles() const override;
 
   Tensor weight;
 
@@ -49,6 +51,7 @@ class Norm : public Module {
  public:
   Norm(NormKind kind, const NormOptions&);
   Tensor operator()(const Tensor& x) const;
+  std::vector<ParameterRows> own_roles() const override;
 
   Tensor weight, bias;
 

@@ -31,6 +31,7 @@ class LearnedPositions : public Module {
  public:
   explicit LearnedPositions(const LearnedPositionsOptions&);
   Tensor operator()(const Tensor& tokens, std::int64_t first = 0) const;
+  std::vector<ParameterRows> own_roles() const override;
 
   Tensor weight;
 };

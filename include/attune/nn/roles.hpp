@@ -2,7 +2,8 @@
 //
 //     optimizer.set_row_factors(optim::row_factors(nn::parameter_roles(model), {.roles = {{Role::query, 0.5}}}));
 //
-// Roles follow from the types of the modules (autograd/roles.hpp lists them); depths from their order: members that are
+// Roles (autograd/roles.hpp lists them) are what the modules say, Module::own_roles(); what nobody speaks of is `head`
+// after all blocks and `other` before. Depths follow from the order: members that are
 // called layer<number> are blocks, counted from 1 over the whole model (an encoder's, then a decoder's); embeddings and
 // positions have depth 0, what stands after a stack belongs to its last block, what stands after all blocks has L + 1.
 #pragma once
@@ -14,8 +15,8 @@
 
 namespace attune::nn {
 
-/// All rows of all parameters, in the order of named_parameters(); a shared tensor appears once. Rows of the query, key
-/// and value heads of a MultiHeadAttention come one head after the other.
+/// All rows of all parameters, in the order of named_parameters(); a shared tensor appears once. Rows of query, key
+/// and value heads come one head after the other.
 std::vector<ParameterRows> parameter_roles(Module& model);
 
 /// Those rows that a name means: of a parameter ("encoder.layer0.attention.weight_in"), of a role in a module

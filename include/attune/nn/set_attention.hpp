@@ -59,6 +59,7 @@ class InducedSetAttention : public Module {
   InducedSetAttention(const SetAttentionOptions&, std::int64_t num_points);
   /// x [B, n, C] -> [B, n, C].
   Tensor operator()(const Tensor& x, const std::vector<int>& valid = {}) const;
+  std::vector<ParameterRows> own_roles() const override;
 
   Tensor points;
   SetBlock to_points, from_points;
@@ -70,6 +71,7 @@ class SetPooling : public Module {
   SetPooling(const SetAttentionOptions&, std::int64_t num_seeds);
   /// x [B, n, C] -> [B, k, C].
   Tensor operator()(const Tensor& x, const std::vector<int>& valid = {}) const;
+  std::vector<ParameterRows> own_roles() const override;
 
   Tensor seeds;
   FeedForward feed_forward;

@@ -45,6 +45,8 @@ class TalkingHeads : public Module {
   explicit TalkingHeads(const TalkingHeadsOptions&);
   /// x [B, T, C] -> [B, T, C].
   Tensor operator()(const Tensor& x, const CallMask& call = {}) const;
+  std::vector<ParameterRows> own_roles() const override;
+  std::vector<AttentionSite> own_sites() const override;
 
   const TalkingHeadsOptions& options() const { return options_; }
 

@@ -58,6 +58,7 @@ struct Diagnosis {
   std::vector<Finding> findings;  // bad ones first, then by weight
   std::int64_t lines = 0;         // of steps, that were looked at
   std::int64_t first_step = 0, last_step = 0;
+  std::vector<std::string> looked_at, not_logged;  // what was judged, and what could not be
   /// Whether there are lines enough for trends.
   bool sees_trends() const { return lines >= 8; }
   bool bad() const { return !findings.empty() && findings.front().bad; }
@@ -66,7 +67,7 @@ struct Diagnosis {
 /// Throws Error if the log has no line of a step and no refused update: there is nothing to judge.
 Diagnosis diagnose(const RunHistory& history, const DoctorOptions& options = {});
 
-/// For people: a paragraph a finding, or one line that says "healthy".
+/// For people: a paragraph a finding, or "healthy" and what was looked at.
 std::string diagnosis_text(const Diagnosis& diagnosis);
 
 }  // namespace attune::train

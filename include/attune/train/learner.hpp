@@ -13,18 +13,15 @@
 #include <utility>
 #include <vector>
 
-#include "attune/attention/statistics.hpp"
 #include "attune/autograd/tensor.hpp"
+#include "attune/nn/attention_sites.hpp"
 #include "attune/nn/module.hpp"
 #include "attune/train/batches.hpp"
 
 namespace attune::train {
 
-/// What one attention module of a model saw in one forward pass.
-struct SiteStatistics {
-  std::string name;       // of the module in the model's tree: its weights are "<name>.weight_in", ...
-  Statistics statistics;  // arrays [B, H]
-};
+/// What one attention of a model saw in one forward pass; nn::AttentionWatch collects it.
+using nn::SiteStatistics;
 
 /// The logits of a model's output at its target tokens: where they run away, their log-sum-exp does so first.
 struct OutputStatistics {
@@ -72,8 +69,8 @@ class Learner {
   /// The next micro-batch of the training data; the cursor moves on by one.
   virtual std::unique_ptr<MicroBatch> draw() = 0;
   /// The sum of the target tokens' losses, nats, shape []; in the mode (training or not) that the model is in.
-  /// With `seen`, one entry is appended for every attention module of the model; with `output`, the logits are added
-  /// to it. The loss has the same bits. The batch must come from this learner's draw().
+  /// With `seen`, one entry is appended for every attention of the model (nn::attention_sites); with `output`, the
+  /// logits are added to it. The loss has the same bits. The batch must come from this learner's draw().
   virtual Tensor loss(const MicroBatch& batch, std::vector<SiteStatistics>* seen = nullptr,
                       OutputStatistics* output = nullptr) = 0;
 

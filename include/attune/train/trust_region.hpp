@@ -7,7 +7,8 @@
 // S is measured by the attention pass itself, so no bound on inputs and no power iteration is needed. A softmax whose
 // logits move by at most d keeps its distribution within a Kullback-Leibler divergence of d^2 / 2: it is the pattern
 // that is trusted for a step, however sharp it is. Rows are a head's weights with their bias terms as one more column.
-// Of a key head that several query heads share, the tightest of them decides.
+// Of a key head that several query heads share, the tightest of them decides. Where a head is a product of more than
+// one matrix (a gain, a short row before it), 1 + rho is the product of theirs.
 //
 // Rule "quack" (after arXiv:2511.21377) knows weights alone: the rate of the query rows is divided by how much larger
 // the key rows have become since the first step, and the other way round; never multiplied.
@@ -59,6 +60,7 @@ class TrustRegion {
   /// One head's pieces, by index: what projects it, and what multiplies it.
   struct Side {
     std::vector<std::size_t> projection, gain;
+    std::vector<std::vector<std::size_t>> also;  // each moves the head on its own
   };
   Side side_of(const nn::HeadProjection& head, const optim::Optimizer& optimizer);
   double relative(const Side& side) const;
