@@ -64,6 +64,7 @@
   }
 
   const of = (field) => () => steps.map((s) => [s.step, s[field]]);
+  const told = (field) => of(field)().filter(([, y]) => y !== undefined);  // not every run has them
   const lost = (field) => undone.map((list) => ({look: 'faint', style: 'gone', points: list.map((s) => [s.step, s[field]])}));
   function smoothed(points) {
     let sum = 0, weight = 0;
@@ -80,11 +81,13 @@
   new Chart('rateChart', () => [...lost('learning_rate'), {name: 'rate', look: 'one', points: of('learning_rate')()}], {from: 0, to: 0});
   new Chart('factorChart', () => [{name: 'schedule', look: 'one', points: of('schedule')()},
       {name: 'rollback', look: 'two', style: 'dashes', points: of('rollback')()},
+      {name: 'plateau', look: 'four', points: told('plateau')},
       {name: 'guard', look: 'three', points: guardFactors()}], {from: 0, to: 1});
   new Chart('normChart', () => [...lost('gradient_norm'), {name: 'norm', look: 'one', points: of('gradient_norm')()}], {log: true});
   new Chart('logitChart', () => [...lost('largest_logit'), {name: 'logit', look: 'one', points: of('largest_logit')()}], {log: true});
   new Chart('entropyChart', () => [{name: 'mean', look: 'one', points: of('entropy')()},
       {name: 'smallest', look: 'two', style: 'dashes', points: of('smallest_entropy')()}], {from: 0, to: 1});
+  new Chart('outputChart', () => [{name: 'outputLse', look: 'one', points: told('output_lse')}], {optional: true});
   /** The smallest factor of any head, where the guard acts. */
   function guardFactors() {
     if (happened.some((h) => h.would)) return [];  // it only observes

@@ -59,6 +59,7 @@ class Chart {
     const log = this.options.log, width = Math.max(260, this.box.clientWidth || 600), height = 190;
     const left = 46, right = 8, top = 8, bottom = 22;
     this.shown = this.series().filter((s) => s.points.length).map((s) => ({...s, points: s.points.map(([x, y]) => [x, number(y)])}));
+    this.figure.hidden = !!this.options.optional && !this.shown.length;
     const values = this.shown.flatMap((s) => s.points.map((p) => p[1])).filter((y) => Number.isFinite(y) && (!log || y > 0));
     let low = values.reduce((a, b) => Math.min(a, b), Infinity), high = values.reduce((a, b) => Math.max(a, b), -Infinity);
     if (!values.length) low = log ? 0.1 : 0, high = 1;

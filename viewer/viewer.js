@@ -15,7 +15,7 @@
   const maps = data.maps.slice().sort((a, b) =>
       order.indexOf(a.kind) - order.indexOf(b.kind) || a.layer - b.layer || a.head - b.head);
   const at = (map, row, col) => map.w[row * map.cols + col] / 10000;
-  const label = (map) => `${kinds[map.kind].name} · layer ${map.layer + 1} · head ${map.head + 1}`;
+  const label = (map) => `${kinds[map.kind].name} · layer ${map.layer} · head ${map.head}`;  // from 0, as in names of weights and in logs
   const byId = (id) => document.getElementById(id);
 
   /** Makes an element with properties and children; strings become text nodes. */
@@ -232,7 +232,7 @@
       }, leave);
       shown.box.style.aspectRatio = String(Math.min(2.2, Math.max(0.6, map.cols / Math.max(1, map.rows))));
       const button = make('button', {type: 'button', className: 'thumb'},
-          `Layer ${map.layer + 1} · head ${map.head + 1}`, shown.box);
+          `Layer ${map.layer} · head ${map.head}`, shown.box);
       button.setAttribute('aria-label', `Enlarge ${label(map)}`);
       button.addEventListener('click', () => { leave(); choose(index, true); });
       thumbs[index] = {button, canvas: shown.canvas};

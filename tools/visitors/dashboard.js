@@ -3,7 +3,8 @@ const data = JSON.parse(document.getElementById('run-data').textContent);
 const of = (kind) => data.lines.filter((line) => line.event === kind);
 const steps = of('step'), heads = of('heads');
 const last = heads.filter((line) => line.step === heads[heads.length - 1].step);
-check('a chart for each of six quantities, with a line', $('#charts figure').length === 6 && $('#charts path.line').length >= 6);
+const wanted = 6 + (steps.some((line) => 'output_lse' in line) ? 1 : 0);
+check('a chart for each quantity, with a line', $('#charts figure:not([hidden])').length === wanted && $('#charts path.line').length >= wanted);
 check('the run is named', document.getElementById('title').textContent.includes(data.run.name));
 check('its last step and loss', $('#tiles dd')[0].textContent.includes(steps[steps.length - 1].step.toLocaleString('en')) &&
       $('#tiles dd')[1].textContent === steps[steps.length - 1].loss.toFixed(3));
