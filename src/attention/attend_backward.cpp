@@ -64,6 +64,7 @@ class BackwardTask {
   struct Held {
     std::vector<T> rows;     // row numbers [kRowNumbers][kLanes]
     std::vector<T> dlanes;   // gradient of the features [F][kLanes]
+    bool in_rows = false;    // dlanes is [queries][F]
     std::uint64_t seen = 0;  // rows that see a key
   };
 
@@ -139,6 +140,7 @@ class BackwardTask {
   void begin() {
     h_->rows.assign(Task<T>::kRowNumbers * kLanes, T(0));
     h_->dlanes.assign(queries_.lanes.size(), T(0));
+    h_->in_rows = std::is_same_v<T, float> && p_->normalizer.stage->has_support() && p_->score.stage->is_product();
     h_->seen = 0;
     const std::ptrdiff_t row = first_row();
     const Matrix<const T> out = in_->out.matrix(block_.batch, block_.head, block_.query, n_, s_->value_dim);
@@ -188,6 +190,7 @@ class BackwardTask {
   /// After the block's last tile.
   void close() {
     const Matrix<T> dfeatures = Task<T>::room(dquery_rows_, n_, queries_.out.cols);
+    lanes_of_dqueries();
     transpose_lanes(h_->dlanes.data(), kLanes, dfeatures);
     const Matrix<T> dquery =
         wanted(result_->query, block_.batch, block_.head, n_, s_->query_dim, dquery_memory_, block_.query);
@@ -255,6 +258,7 @@ class BackwardTask {
     const kernels::Sparsity s = kernels::sparsity(pairs_.data(), a.keys);
     few_.cells = few_cells(s, a.keys, a.queries);
     few_.pairs = few_pairs(s, a.keys, a.queries);
+    few_.in_cells = few_in_cells(s);
   }
 
   /// dvalue [keys][Dv] += dropped probs . dout.
@@ -299,8 +303,14 @@ class BackwardTask {
       const Area& a = dx.area;
       kernels::add_pairs_to_rows(pairs_.data(), a.keys, keys.cols, dx.data, dx.stride, queries_.out.data,
                                  queries_.out.stride, dkey_rows_[a.key], dkey_rows_.stride);
-      kernels::add_pairs_to_lanes(pairs_.data(), a.keys, a.queries, keys.cols, keys.data, keys.stride, dx.data,
-                                  dx.stride, h_->dlanes.data(), kLanes);
+      if (!few_.in_cells) lanes_of_dqueries();
+      if (h_->in_rows) {
+        kernels::add_pairs_to_query_rows(pairs_.data(), a.keys, keys.cols, dx.data, dx.stride, keys.data, keys.stride,
+                                         h_->dlanes.data(), keys.cols);
+      } else {
+        kernels::add_pairs_to_lanes(pairs_.data(), a.keys, a.queries, keys.cols, keys.data, keys.stride, dx.data,
+                                    dx.stride, h_->dlanes.data(), kLanes);
+      }
       return true;
     }
     return false;
@@ -313,12 +323,13 @@ class BackwardTask {
     const Area& a = dx.area;
     const Matrix<const T> keys = key_rows_.part(a.key, a.keys);
     auto call = k_.score_call();
-    const DFeatures<T> df{{h_->dlanes.data(), queries_.out.cols, a.queries, kLanes}, dkey_rows_.part(a.key, a.keys)};
     Tile<T> kept{k_.kept.data(), kLanes, a};
     if (bits && !k_.kept.empty()) clear_tile(kept, bits);
-    const bool keys_clean = !bits || all_finite(keys);
-    if (keys_clean && (!bits || !bad_queries_)) {
-      if (add_few_dfeatures(dx, keys)) return;
+    const bool clean_tile = !bits || (!bad_queries_ && all_finite(keys));
+    if (clean_tile && add_few_dfeatures(dx, keys)) return;
+    lanes_of_dqueries();
+    const DFeatures<T> df{{h_->dlanes.data(), queries_.out.cols, a.queries, kLanes}, dkey_rows_.part(a.key, a.keys)};
+    if (clean_tile) {
       p_->score.stage->backward(features(a, queries_.lanes.data(), queries_.out, keys), dx, df, call);
       return;
     }
@@ -346,6 +357,16 @@ class BackwardTask {
     p_->score.stage->backward(features(a, clean ? queries_.lanes.data() : clean_lanes_.data(),
                                        clean ? queries_.out : clean_rows_, clean_keys),
                               dx, df, call);
+  }
+
+  /// From rows, where few pairs put it, to lanes, where all others do.
+  void lanes_of_dqueries() {
+    if (!h_->in_rows) return;
+    const int width = queries_.out.cols;
+    turned_.resize(h_->dlanes.size());
+    transpose_rows(Matrix<const T>{h_->dlanes.data(), n_, width, width}, turned_.data(), kLanes);
+    h_->dlanes.swap(turned_);
+    h_->in_rows = false;
   }
 
   Features<T> features(const Area& a, const T* lanes, Matrix<const T> query_rows, Matrix<const T> keys) const {
@@ -429,9 +450,10 @@ class BackwardTask {
   std::vector<char> used_keys_, used_queries_, bad_keys_;
   std::uint64_t bad_queries_ = 0;
   struct Few {  // of the tile at hand
-    bool cells = false, pairs = false, gradients = false;
+    bool cells = false, pairs = false, in_cells = false, gradients = false;
   };
   Few few_;
+  std::vector<T> turned_;
   std::vector<std::uint64_t> pairs_;  // that have a weight, of the tile at hand
   std::vector<Held> held_;  // one block's, or those of all blocks of a head where there are several super-blocks
   Held* h_ = nullptr;

@@ -44,6 +44,7 @@ class ForwardBlock {
     far_ = std::int64_t(sizeof(T)) * s.num_keys * (key_rows_.cols + s.value_dim) > cpu_info().l2_bytes * 3 / 4;
     Rows<T> r = k_.row_numbers(n_, result_->statistics != nullptr || result_->entropy != nullptr);
     empty_ = true;
+    in_rows_ = false;
     seen_ = 0;
     clear_statistics();
     auto call = k_.normalizer_call();
@@ -121,6 +122,7 @@ class ForwardBlock {
     const int dv = p_->shape.value_dim;
     const Matrix<const T> values = values_.part(a.key, a.keys);
     if (sparse_ && add_few_values(values, weights)) return;
+    lanes_of_out();
     const bool clean = !bits || all_finite(values);
     const Matrix<const T> v = clean ? values : without_bad_rows(values, clean_values_, bad_);
     const T* w = weights.data;
@@ -146,20 +148,39 @@ class ForwardBlock {
       const int keys = weights.area.keys;
       pairs_.resize(std::size_t(p_->tile_keys));
       kernels::nonzero_pairs(weights.data, weights.stride, keys, n_, pairs_.data());
-      if (!few_cells(kernels::sparsity(pairs_.data(), keys), keys, n_) || !all_finite(values)) return false;
+      const kernels::Sparsity few = kernels::sparsity(pairs_.data(), keys);
+      if (!few_cells(few, keys, n_) || !all_finite(values)) return false;
       if (empty_) std::fill(out_.begin(), out_.end(), T(0));
+      in_rows_ = empty_ || in_rows_;
       empty_ = false;
-      kernels::add_pairs_to_lanes(pairs_.data(), keys, n_, values.cols, values.data, values.stride, weights.data,
-                                  weights.stride, out_.data(), kLanes);
+      if (!few_in_cells(few)) lanes_of_out();
+      if (in_rows_) {
+        kernels::add_pairs_to_query_rows(pairs_.data(), keys, values.cols, weights.data, weights.stride, values.data,
+                                         values.stride, out_.data(), values.cols);
+      } else {
+        kernels::add_pairs_to_lanes(pairs_.data(), keys, n_, values.cols, values.data, values.stride, weights.data,
+                                    weights.stride, out_.data(), kLanes);
+      }
       return true;
     }
     return false;
+  }
+
+  /// From rows, where few weights put it, to lanes, where all others do.
+  void lanes_of_out() {
+    if (!in_rows_) return;
+    const int dv = p_->shape.value_dim;
+    turned_.resize(out_.size());
+    transpose_rows(Matrix<const T>{out_.data(), n_, dv, dv}, turned_.data(), kLanes);
+    out_.swap(turned_);
+    in_rows_ = false;
   }
 
   void write(const Area& block, const Rows<T>& r) {
     const AttendShape& s = p_->shape;
     const std::size_t row = (std::size_t(block.batch) * s.num_heads + block.head) * s.num_queries + block.query;
     if (result_->out.data) {
+      lanes_of_out();
       scale_lanes(out_.data(), kLanes, s.value_dim, n_, r.factor);
       const Matrix<T> out = result_->out.matrix(block.batch, block.head, block.query, n_, s.value_dim);
       transpose_lanes(out_.data(), kLanes, out);
@@ -228,9 +249,10 @@ class ForwardBlock {
   Task<T> k_;
   typename Task<T>::QueryRows queries_;
   Matrix<const T> key_rows_, values_;
-  bool sparse_ = false;  // most weights are 0
-  bool far_ = false;     // keys and values of the head are too many to stay near
-  std::vector<T> out_;   // [Dv][kLanes]
+  bool sparse_ = false;          // most weights are 0
+  bool far_ = false;             // keys and values of the head are too many to stay near
+  bool in_rows_ = false;         // out_ is [queries][Dv]
+  std::vector<T> out_, turned_;  // [Dv][kLanes]
   std::vector<T> strip_, clean_values_;
   std::vector<char> bad_;
   std::vector<std::uint64_t> strip_bits_, pairs_;

@@ -118,14 +118,15 @@ Matrix<const T> without_bad_rows(Matrix<const T> m, std::vector<T>& memory, std:
   }
   return {memory.data(), m.rows, m.cols, m.cols};
 }
-/// Whether so few pairs of a tile have a weight that products which look at those alone (kernels/sparse.hpp) pay:
-/// over vectors of queries, and over single pairs. Those have the bits of the others.
+/// Whether so few pairs of a tile have a weight that products which look at those alone (kernels/sparse.hpp) pay: over
+/// vectors of queries; over single pairs; over pairs rather than the vectors they lie in. All have the same bits.
 inline bool few_cells(const kernels::Sparsity& s, int keys, int queries) {
   return s.cells * 4 <= std::int64_t(keys) * ((queries + 15) / 16) * 3;
 }
 inline bool few_pairs(const kernels::Sparsity& s, int keys, int queries) {
   return s.pairs * 4 <= std::int64_t(keys) * queries;
 }
+inline bool few_in_cells(const kernels::Sparsity& s) { return s.pairs <= 6 * s.cells; }
 /// out[r] = a[r] . b[r], each in one fixed order.
 template <class T>
 void dot_rows(Matrix<const T> a, Matrix<const T> b, T* out) {

@@ -31,4 +31,10 @@ void add_pairs_to_lanes(const std::uint64_t* pairs, int keys, int queries, int r
 void add_pairs_to_rows(const std::uint64_t* pairs, int keys, int n, const float* a, std::ptrdiff_t am, const float* b,
                        std::ptrdiff_t bm, float* c, std::ptrdiff_t cm);
 
+/// c[i][d] += sum over keys j of a[j][i] * b[j][d], d < n: the output and the gradients of queries, row by row. What
+/// add_pairs_to_lanes does, in the other layout: that one's work is a multiply-add for each sixteen neighbours with a
+/// pair and each row, this one's a load, a multiply-add and a store for each pair and sixteen d.
+void add_pairs_to_query_rows(const std::uint64_t* pairs, int keys, int n, const float* a, std::ptrdiff_t am,
+                             const float* b, std::ptrdiff_t bm, float* c, std::ptrdiff_t cm);
+
 }  // namespace attune::kernels

@@ -98,9 +98,10 @@ TEST(Normalizers, ReluSharesAmongTheKeysThatARowSees) {
 }
 TEST(Normalizers, ANaNIsNotLostSilently) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  for (const AnyNormalizer& n : {AnyNormalizer(SoftmaxOffByOne{}), AnyNormalizer(Entmax15{}), AnyNormalizer(Relu{}),
-                                 AnyNormalizer(ReluSquared{}), AnyNormalizer(Unnormalized{}), AnyNormalizer(Hard{}),
-                                 AnyNormalizer(StickBreaking{})}) {
+  for (const AnyNormalizer& n :
+       {AnyNormalizer(SoftmaxOffByOne{}), AnyNormalizer(Sparsemax{}), AnyNormalizer(Entmax15{}), AnyNormalizer(Relu{}),
+        AnyNormalizer(ReluSquared{}), AnyNormalizer(Unnormalized{}), AnyNormalizer(Hard{}),
+        AnyNormalizer(StickBreaking{})}) {
     const auto out = out_of(n, 2, {1, nan, 2, 1, 3, 2});
     EXPECT_TRUE(std::isnan(out[0])) << n.name();
     EXPECT_FALSE(std::isnan(out[1])) << n.name();

@@ -6,9 +6,10 @@
 // "Estimating or propagating gradients through stochastic neurons", arXiv:1308.3432; "Categorical reparameterization
 // with Gumbel-softmax", arXiv:1611.01144
 #pragma once
+#include <algorithm>
 #include <string_view>
 
-#include "attune/attention/online_softmax.hpp"
+#include "attune/attention/normalize/softmax.hpp"
 
 namespace attune {
 
@@ -31,6 +32,7 @@ struct Hard {
   static constexpr std::string_view source = "arXiv:1611.01144";
   static constexpr std::string_view cost = "none forward, 2 exp a pair backward; holds 64 numbers a key";
   static constexpr Walk walk = Walk::whole_rows;
+  static constexpr bool is_sparse = true;
 
   template <class T>
   void forward(Tile<T>& x, Rows<T>& r, Call<T>&) const {
@@ -79,29 +81,17 @@ struct Hard {
   }
   // dx = p (dp - sum p dp) with p of softmax, whose sums are a walk of their own.
   template <class T>
-  void sweep(const Tile<T>& x, const Tile<T>& dp, Rows<T>& r, Call<T>&) const {
+  void sweep(const Tile<T>& x, const Tile<T>& dp, Rows<T>& r, Call<T>& call) const {
     const int count = r.queries;
-    T top[kLanes] = {};
-    for (int i = 0; i < count; ++i) top[i] = r.sum[i] > T(0) ? r.max[i] : kHidden<T>;
-    each_row(x, [&](const T* s, int n) {
-      for (int i = 0; i < n; ++i) top[i] = top[i] < s[i] ? s[i] : top[i];
-    });
-    for (int i = 0; i < r.queries; ++i) top[i] = top[i] == kHidden<T> ? T(0) : top[i];
-    raise_maximum(r, top);
-    for (int i = 0; i < r.queries; ++i) r.first[i] *= r.factor[i];
-    T sum[kLanes] = {}, first[kLanes] = {};
+    Tile<T> e{call.scratch(std::size_t(x.area.keys) * kLanes), kLanes, x.area};
+    for (int j = 0; j < x.area.keys; ++j) std::copy_n(x[j], count, e[j]);
+    Softmax{}.forward(e, r, call);
+    T first[kLanes] = {};
     for (int j = 0; j < x.area.keys; ++j) {
-      const T *s = x[j], *d = dp[j];
-      for (int i = 0; i < count; ++i) {
-        const T e = exp(s[i] - top[i]);
-        sum[i] += e;
-        first[i] += e * d[i];
-      }
+      const T *s = e[j], *d = dp[j];
+      for (int i = 0; i < count; ++i) first[i] += s[i] * d[i];
     }
-    for (int i = 0; i < count; ++i) {
-      r.sum[i] += sum[i];
-      r.first[i] += first[i];
-    }
+    for (int i = 0; i < count; ++i) r.first[i] = r.first[i] * r.factor[i] + first[i];
   }
   template <class T>
   void begin_backward(Rows<T>& r, Call<T>&) const {
@@ -112,26 +102,30 @@ struct Hard {
     }
   }
   template <class T>
-  void backward(Tile<T>& x, Tile<T>& dp, Rows<T>& r, Call<T>&) const {
+  void backward(Tile<T>& x, Tile<T>& dp, Rows<T>& r, Call<T>& call) const {
     const int count = r.queries;
-    T place[kLanes] = {}, pick[kLanes] = {}, lse[kLanes] = {}, delta[kLanes] = {};  // where nothing else is written to
-    for (int i = 0; i < count; ++i) {
-      place[i] = r.second[i];
-      pick[i] = r.stat[i];
-      lse[i] = r.max[i];
-      delta[i] = r.delta[i];
-    }
+    T place[kLanes] = {}, pick[kLanes] = {};  // where nothing else is written to
+    std::copy_n(r.second, count, place);
+    std::copy_n(r.stat, count, pick);
+    Tile<T> hard{call.scratch(std::size_t(x.area.keys) * kLanes), kLanes, x.area};
     for (int j = 0; j < x.area.keys; ++j) {
-      T *s = x[j], *d = dp[j];
+      const T* s = x[j];
+      T* w = hard[j];
       for (int i = 0; i < count; ++i) {
         const bool seen = !(s[i] == kHidden<T>), here = place[i] == pick[i];
-        const T soft = exp(s[i] - lse[i]);
-        d[i] = soft * (d[i] - delta[i]);
-        s[i] = detail::straight_through(chosen(s[i], seen & here), soft);
+        w[i] = chosen(s[i], seen & here);
         place[i] += seen ? T(1) : T(0);
       }
     }
-    for (int i = 0; i < count; ++i) r.second[i] = place[i];
+    std::copy_n(place, count, r.second);
+    // Softmax's backward with the log-sum-exp that begin_backward left in max.
+    Rows<T> soft = r;
+    soft.stat = r.max;
+    Softmax{}.backward(x, dp, soft, call);
+    for (int j = 0; j < x.area.keys; ++j) {
+      T *s = x[j], *w = hard[j];
+      for (int i = 0; i < count; ++i) s[i] = detail::straight_through(w[i], s[i]);
+    }
   }
 
  private:

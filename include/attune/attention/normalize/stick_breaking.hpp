@@ -11,6 +11,12 @@
 
 namespace attune {
 
+namespace detail {
+// The library's kernels on tiles: src/attention/normalizer_tiles.cpp.
+void stick_breaking_forward(const Tile<float>& x, Rows<float>& r);
+void stick_breaking_backward(const Tile<float>& x, const Tile<float>& dp, Rows<float>& r);
+}  // namespace detail
+
 /// Meant for Causal{}; the paper's queries do not see their own key, which AttendOptions::offset = {-1} says. Weights
 /// sum to at most 1. `lse` is what is left of the stick, 0 to 1. Products instead of logarithms: each factor is exact
 /// to rounding, and what underflows is 0.
@@ -24,6 +30,8 @@ struct StickBreaking {
   void forward(Tile<T>& x, Rows<T>& r, Call<T>&) const {
     begin(r);
     const int n = r.queries;
+    for (int i = 0; i < n; ++i) r.factor[i] = T(1);
+    if constexpr (std::is_same_v<T, float>) return detail::stick_breaking_forward(x, r);
     T left[kLanes] = {};  // here, where nothing else can be written to
     for (int i = 0; i < n; ++i) left[i] = r.sum[i];
     for (int j = x.area.keys - 1; j >= 0; --j) {
@@ -34,10 +42,7 @@ struct StickBreaking {
         left[i] *= b.leaves;
       }
     }
-    for (int i = 0; i < n; ++i) {
-      r.sum[i] = left[i];
-      r.factor[i] = T(1);
-    }
+    for (int i = 0; i < n; ++i) r.sum[i] = left[i];
   }
   template <class T>
   void finish(Rows<T>& r, Call<T>&) const {
@@ -52,6 +57,7 @@ struct StickBreaking {
   template <class T>
   void backward(Tile<T>& x, Tile<T>& dp, Rows<T>& r, Call<T>&) const {
     begin(r);
+    if constexpr (std::is_same_v<T, float>) return detail::stick_breaking_backward(x, dp, r);
     for (int j = x.area.keys - 1; j >= 0; --j) {
       T *s = x[j], *d = dp[j];
       for (int i = 0; i < r.queries; ++i) {

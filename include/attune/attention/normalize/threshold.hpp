@@ -12,7 +12,7 @@
 
 namespace attune::detail {
 
-// The library's kernels on tiles: src/attention/threshold_tiles.cpp.
+// The library's kernels on tiles: src/attention/normalizer_tiles.cpp.
 void threshold_forward(float scale, Tile<float>& x, Rows<float>& r, Call<float>& call);
 void threshold_pairs(float scale, const Tile<float>& x, const Rows<float>& r, std::uint64_t* pairs);
 void threshold_sweep(float scale, const Tile<float>& x, const Tile<float>& dp, Rows<float>& r, bool bends);

@@ -1,6 +1,7 @@
-// The way of normalize/threshold.hpp to the kernels for this machine's instruction set.
+// The normalizers' way to the kernels for this machine's instruction set.
+#include "attune/attention/normalize/stick_breaking.hpp"
 #include "attune/attention/normalize/threshold.hpp"
-
+#include "kernels/stick_breaking.hpp"
 #include "kernels/threshold.hpp"
 
 namespace attune::detail {
@@ -19,6 +20,13 @@ void threshold_sweep(float scale, const Tile<float>& x, const Tile<float>& dp, R
 }
 void threshold_backward(float scale, Tile<float>& x, Tile<float>& dp, const Rows<float>& r) {
   kernels::threshold_backward(scale, x.data, dp.data, x.stride, x.area.keys, r.queries, r.stat, r.delta);
+}
+
+void stick_breaking_forward(const Tile<float>& x, Rows<float>& r) {
+  kernels::stick_breaking_forward(x.data, x.stride, x.area.keys, r.queries, r.sum);
+}
+void stick_breaking_backward(const Tile<float>& x, const Tile<float>& dp, Rows<float>& r) {
+  kernels::stick_breaking_backward(x.data, dp.data, x.stride, x.area.keys, r.queries, r.sum, r.first, r.delta);
 }
 
 }  // namespace attune::detail
