@@ -7,6 +7,7 @@
 
 #include "attune/attention/score/all.hpp"
 #include "attune/base/error.hpp"
+#include "kernels/lanes.hpp"
 
 namespace attune {
 
@@ -91,6 +92,40 @@ std::vector<ParameterSpec> MlpScore::parameters(const AttendShape& shape) const 
   }
   all.push_back({"v", {hidden.back()}, Per::head});
   return all;
+}
+
+#define ATTUNE_TRANSPOSE_WEIGHT(T)                                                                       \
+  void detail::transpose_weight(const T* weight, int rows, int cols, std::ptrdiff_t stride, T* turned) { \
+    kernels::transpose(weight, stride, rows, cols, turned, rows, T(1));                                  \
+  }
+ATTUNE_TRANSPOSE_WEIGHT(float)
+ATTUNE_TRANSPOSE_WEIGHT(double)
+#undef ATTUNE_TRANSPOSE_WEIGHT
+
+detail::Turning::Turning(double base, int wide, int first) : position_(first) {
+  const std::size_t half = std::size_t(wide) / 2;
+  for (auto* v : {&frequency_, &sine_, &cosine_, &turn_sine_, &turn_cosine_}) v->resize(half);
+  for (std::size_t k = 0; k < half; ++k) {
+    frequency_[k] = std::pow(base, -2.0 * double(k) / wide);
+    turn_cosine_[k] = std::cos(frequency_[k]);
+    turn_sine_[k] = std::sin(frequency_[k]);
+  }
+}
+void detail::Turning::next() {
+  constexpr int kRestart = 32;
+  const bool exact = turns_ % kRestart == 0;
+  double *sine = sine_.data(), *cosine = cosine_.data();
+  for (std::size_t k = 0; k < frequency_.size(); ++k) {
+    if (exact) {
+      cosine[k] = std::cos((position_ + turns_) * frequency_[k]);
+      sine[k] = std::sin((position_ + turns_) * frequency_[k]);
+    } else {
+      const double c = cosine[k] * turn_cosine_[k] - sine[k] * turn_sine_[k];
+      sine[k] = sine[k] * turn_cosine_[k] + cosine[k] * turn_sine_[k];
+      cosine[k] = c;
+    }
+  }
+  ++turns_;
 }
 
 std::span<const std::string_view> option_names(ScoreActivation) {

@@ -7,12 +7,20 @@
 
 namespace attune::detail {
 
+// The library's kernel: src/attention/score_checks.cpp.
+void transpose_weight(const float* weight, int rows, int cols, std::ptrdiff_t stride, float* turned);
+void transpose_weight(const double* weight, int rows, int cols, std::ptrdiff_t stride, double* turned);
+
 /// The transpose [cols][rows] of a matrix [rows][cols] whose rows lie `stride` apart, in the call's scratch.
 template <class T>
 const T* transposed(const T* weight, int rows, int cols, std::ptrdiff_t stride, Call<T>& call) {
   T* turned = call.scratch(std::size_t(rows) * cols);
-  for (int r = 0; r < rows; ++r) {
-    for (int c = 0; c < cols; ++c) turned[std::ptrdiff_t(c) * rows + r] = weight[r * stride + c];
+  if constexpr (kHasKernel<T>) {
+    transpose_weight(weight, rows, cols, stride, turned);
+  } else {
+    for (int r = 0; r < rows; ++r) {
+      for (int c = 0; c < cols; ++c) turned[std::ptrdiff_t(c) * rows + r] = weight[r * stride + c];
+    }
   }
   return turned;
 }
@@ -36,14 +44,20 @@ void project_backward(Matrix<const T> rows, Matrix<const T> dout, const Paramete
 template <class T>
 using Wide = std::conditional_t<std::is_same_v<T, float>, double, T>;
 
-/// Sum of f(0) .. f(n - 1), four running sums at a time.
+/// Sum of f(0) .. f(n - 1), sixteen running sums at a time.
 template <class T, class F>
 Wide<T> wide_sum(int n, F f) {
-  Wide<T> a(0), b(0), c(0), e(0);
+  constexpr int kSums = 16;
+  Wide<T> sum[kSums] = {};
   int d = 0;
-  for (; d + 4 <= n; d += 4) a += f(d), b += f(d + 1), c += f(d + 2), e += f(d + 3);
-  for (; d < n; ++d) a += f(d);
-  return (a + b) + (c + e);
+  for (; d + kSums <= n; d += kSums) {
+    for (int l = 0; l < kSums; ++l) sum[l] += f(d + l);
+  }
+  for (int l = 0; d < n; ++d, ++l) sum[l] += f(d);
+  for (int half = kSums / 2; half > 0; half /= 2) {
+    for (int l = 0; l < half; ++l) sum[l] += sum[l + half];
+  }
+  return sum[0];
 }
 /// 1 / sqrt(share * sum of x^2 + epsilon); 0 where that is 1 / 0.
 template <class T>

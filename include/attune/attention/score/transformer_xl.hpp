@@ -7,13 +7,32 @@
 // turning a query's numbers once and giving each key its own sinusoids makes all of it one dot product of width D + S.
 // So there is no table of distances, nothing is shifted, and both inputs of every pair are rows.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <string_view>
+#include <vector>
 
 #include "attune/attention/score/rows.hpp"
 #include "attune/attention/score/scaled_dot.hpp"
 
 namespace attune {
+
+namespace detail {
+/// sin and cos of position * f_k, f_k = base^(-2 k / wide), for all k < wide / 2: exact every 32 positions, between
+/// them one turn a position, which loses under 32 roundings. src/attention/score_checks.cpp.
+class Turning {
+ public:
+  Turning(double base, int wide, int first);
+  /// Of the first position, then of the one after, and so on.
+  void next();
+  double sine(int k) const { return sine_[std::size_t(k)]; }
+  double cosine(int k) const { return cosine_[std::size_t(k)]; }
+
+ private:
+  int position_, turns_ = 0;
+  std::vector<double> frequency_, sine_, cosine_, turn_sine_, turn_cosine_;
+};
+}  // namespace detail
 
 /// Parameters: u and v [H, D], weight [H, D, S]. Query and key of one width D; S even. Position i of a query is its
 /// index plus the call's offset.
@@ -37,11 +56,15 @@ struct TransformerXl {
   void map(Side side, Matrix<const T> rows, Matrix<T> out, const Area& area, Call<T>& call) const {
     const int n = rows.rows, dim = rows.cols, wide = sinusoids(dim), half = wide / 2;
     if (side == Side::key) {
-      for (int r = 0; r < n; ++r) std::copy(rows[r], rows[r] + dim, out[r]);
-      each_turn(area.key, n, wide, [&](int r, int k, double sine, double cosine) {
-        out[r][dim + k] = T(cosine);
-        out[r][dim + half + k] = T(sine);
-      });
+      detail::Turning turn(base, wide, area.key);
+      for (int r = 0; r < n; ++r) {
+        std::copy(rows[r], rows[r] + dim, out[r]);
+        turn.next();
+        for (int k = 0; k < half; ++k) {
+          out[r][dim + k] = T(turn.cosine(k));
+          out[r][dim + half + k] = T(turn.sine(k));
+        }
+      }
       return;
     }
     const T *u = call.parameter[0].value, *v = call.parameter[1].value, scale = scale_of<T>(dim);
@@ -54,12 +77,16 @@ struct TransformerXl {
     }
     product(n, wide, dim, static_cast<const T*>(moved), dim, 1, call.parameter[2].value, wide, out.data + dim,
             out.stride);
-    each_turn(area.query + area.offset, n, wide, [&](int r, int k, double sine, double cosine) {
-      T &first = out[r][dim + k], &second = out[r][dim + half + k];
-      const T a = first, b = second;
-      first = a * T(sine) + b * T(cosine);
-      second = b * T(sine) - a * T(cosine);
-    });
+    detail::Turning turn(base, wide, area.query + area.offset);
+    for (int r = 0; r < n; ++r) {
+      turn.next();
+      for (int k = 0; k < half; ++k) {
+        T &first = out[r][dim + k], &second = out[r][dim + half + k];
+        const T a = first, b = second, sine = T(turn.sine(k)), cosine = T(turn.cosine(k));
+        first = a * sine + b * cosine;
+        second = b * sine - a * cosine;
+      }
+    }
   }
   // da = dfirst sin - dsecond cos, db = dfirst cos + dsecond sin; (a, b) = scale (query + v) W.
   template <class T>
@@ -78,11 +105,16 @@ struct TransformerXl {
     T* const dturned = call.scratch(std::size_t(n) * wide + std::size_t(wide) * dim + 2 * std::size_t(n) * dim);
     T *const turned = dturned + std::ptrdiff_t(n) * wide, *const moved = turned + std::ptrdiff_t(wide) * dim,
              *const dmoved = moved + std::ptrdiff_t(n) * dim;
-    each_turn(area.query + area.offset, n, wide, [&](int r, int k, double sine, double cosine) {
-      const T first = dout[r][dim + k], second = dout[r][dim + half + k];
-      dturned[r * wide + k] = first * T(sine) - second * T(cosine);
-      dturned[r * wide + half + k] = first * T(cosine) + second * T(sine);
-    });
+    detail::Turning turn(base, wide, area.query + area.offset);
+    for (int r = 0; r < n; ++r) {
+      turn.next();
+      for (int k = 0; k < half; ++k) {
+        const T first = dout[r][dim + k], second = dout[r][dim + half + k];
+        const T sine = T(turn.sine(k)), cosine = T(turn.cosine(k));
+        dturned[r * wide + k] = first * sine - second * cosine;
+        dturned[r * wide + half + k] = first * cosine + second * sine;
+      }
+    }
     for (int d = 0; d < dim; ++d) {
       for (int e = 0; e < wide; ++e) turned[e * dim + d] = weight.value[d * wide + e];
       for (int r = 0; r < n; ++r) moved[r * dim + d] = scale * (rows[r][d] + v.value[d]);
@@ -103,9 +135,16 @@ struct TransformerXl {
   void logits(const Features<T>& f, Tile<T>& x, Call<T>& call) const {
     detail::dot_logits(f, x, call);
   }
+  // As a dot product's, but for the keys' sinusoids, whose gradient nobody wants.
   template <class T>
   void backward(const Features<T>& f, const Tile<T>& dx, const DFeatures<T>& df, Call<T>& call) const {
-    detail::dot_backward(f, dx, df, call);
+    const int queries = dx.area.queries, keys = dx.area.keys, width = f.key.cols;
+    const int dim = sinusoid_dim ? width - sinusoid_dim : width / 2;
+    const T* g = dx.data;
+    add_product(width, queries, keys, f.key.data, 1, f.key.stride, g, dx.stride, df.query.data, df.query.stride,
+                call.ahead);
+    add_product(keys, dim, queries, g, dx.stride, 1, f.query_rows.data, f.query_rows.stride, df.key.data, df.key.stride,
+                call.ahead);
   }
 
  private:
@@ -113,28 +152,6 @@ struct TransformerXl {
   template <class T>
   static T scale_of(int dim) {
     return T(1 / std::sqrt(double(dim)));
-  }
-  /// Calls f(row, k, sin, cos) of position * f_k for n positions from `first` on: exact sines every 32 rows, between
-  /// them one turn a row, which loses under 32 roundings of a double.
-  template <class F>
-  void each_turn(int first, int n, int wide, F f) const {
-    constexpr int kRestart = 32;
-    for (int k = 0; k < wide / 2; ++k) {
-      const double frequency = std::pow(base, -2.0 * k / wide);
-      const double turn_cosine = std::cos(frequency), turn_sine = std::sin(frequency);
-      double cosine = 1, sine = 0;
-      for (int r = 0; r < n; ++r) {
-        if (r % kRestart == 0) {
-          cosine = std::cos((first + r) * frequency);
-          sine = std::sin((first + r) * frequency);
-        } else {
-          const double next = cosine * turn_cosine - sine * turn_sine;
-          sine = sine * turn_cosine + cosine * turn_sine;
-          cosine = next;
-        }
-        f(r, k, sine, cosine);
-      }
-    }
   }
 };
 
