@@ -62,8 +62,8 @@ class BackwardTask {
  private:
   /// What is known of a block of queries from its first tile to its last.
   struct Held {
-    std::vector<T> rows;     // row numbers [kRowNumbers][kLanes]
-    std::vector<T> dlanes;   // gradient of the features [F][kLanes]
+    Numbers<T> rows;         // row numbers [kRowNumbers][kLanes]
+    Numbers<T> dlanes;       // gradient of the features [F][kLanes]
     bool in_rows = false;    // dlanes is [queries][F]
     std::uint64_t seen = 0;  // rows that see a key
   };
@@ -427,13 +427,12 @@ class BackwardTask {
     }
   }
 
-  static Matrix<T> zeroed(std::vector<T>& memory, int rows, int cols) {
+  static Matrix<T> zeroed(Numbers<T>& memory, int rows, int cols) {
     memory.assign(std::size_t(rows) * cols, T(0));
     return {memory.data(), rows, cols, cols};
   }
   /// The caller's gradient memory, or a place to throw away what nobody asked for.
-  static Matrix<T> wanted(const Strided<T>& g, int b, int h, int rows, int cols, std::vector<T>& memory,
-                          int first = 0) {
+  static Matrix<T> wanted(const Strided<T>& g, int b, int h, int rows, int cols, Numbers<T>& memory, int first = 0) {
     return g.data ? g.matrix(b, h, first, rows, cols) : zeroed(memory, rows, cols);
   }
 
@@ -445,15 +444,15 @@ class BackwardTask {
   typename Task<T>::QueryRows queries_;
   Matrix<const T> key_rows_, values_, dout_, clean_rows_, clean_dout_;
   Matrix<T> dkey_rows_, dvalue_;
-  std::vector<T> dkey_memory_, dquery_memory_, dmid_memory_, dfeature_memory_, dquery_rows_, dout_lanes_,
-      clean_row_memory_, clean_dout_memory_, clean_lanes_, clean_key_memory_;
+  Numbers<T> dkey_memory_, dquery_memory_, dmid_memory_, dfeature_memory_, dquery_rows_, dout_lanes_, clean_row_memory_,
+      clean_dout_memory_, clean_lanes_, clean_key_memory_;
   std::vector<char> used_keys_, used_queries_, bad_keys_;
   std::uint64_t bad_queries_ = 0;
   struct Few {  // of the tile at hand
     bool cells = false, pairs = false, in_cells = false, gradients = false;
   };
   Few few_;
-  std::vector<T> turned_;
+  Numbers<T> turned_;
   std::vector<std::uint64_t> pairs_;  // that have a weight, of the tile at hand
   std::vector<Held> held_;  // one block's, or those of all blocks of a head where there are several super-blocks
   Held* h_ = nullptr;

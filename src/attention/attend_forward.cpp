@@ -249,11 +249,11 @@ class ForwardBlock {
   Task<T> k_;
   typename Task<T>::QueryRows queries_;
   Matrix<const T> key_rows_, values_;
-  bool sparse_ = false;          // most weights are 0
-  bool far_ = false;             // keys and values of the head are too many to stay near
-  bool in_rows_ = false;         // out_ is [queries][Dv]
-  std::vector<T> out_, turned_;  // [Dv][kLanes]
-  std::vector<T> strip_, clean_values_;
+  bool sparse_ = false;      // most weights are 0
+  bool far_ = false;         // keys and values of the head are too many to stay near
+  bool in_rows_ = false;     // out_ is [queries][Dv]
+  Numbers<T> out_, turned_;  // [Dv][kLanes]
+  Numbers<T> strip_, clean_values_;
   std::vector<char> bad_;
   std::vector<std::uint64_t> strip_bits_, pairs_;
   std::vector<std::pair<Area, bool>> strip_tiles_;

@@ -104,8 +104,8 @@ bool all_finite(Matrix<const T> m) {
   }
 }
 /// Copies m with every row that holds a NaN or an infinity replaced by zeros, and tells which rows those are.
-template <class T>
-Matrix<const T> without_bad_rows(Matrix<const T> m, std::vector<T>& memory, std::vector<char>& bad) {
+template <class T, class Memory>
+Matrix<const T> without_bad_rows(Matrix<const T> m, Memory& memory, std::vector<char>& bad) {
   if (memory.size() < std::size_t(m.rows) * m.cols) memory.resize(std::size_t(m.rows) * m.cols);
   bad.assign(std::size_t(m.rows), 0);
   for (int r = 0; r < m.rows; ++r) {

@@ -10,6 +10,7 @@
 
 #include "attention/problem.hpp"
 #include "attention/steps.hpp"
+#include "attention/workspace.hpp"
 #include "attune/base/parallel.hpp"
 
 namespace attune::engine {
@@ -18,7 +19,7 @@ namespace attune::engine {
 template <class T>
 struct KeyRows {
   int mid_width = 0, out_width = 0;  // 0: not mapped by that stage
-  std::vector<T> mid_memory, out_memory;
+  Numbers<T> mid_memory, out_memory;
   const Problem<T>* p = nullptr;
 
   Matrix<const T> in(int b, int kv) const { return p->key.matrix(b, kv, 0, p->shape.num_keys, p->shape.key_dim); }
@@ -26,7 +27,7 @@ struct KeyRows {
   Matrix<const T> out(int b, int kv) const { return out_width ? room(out_memory, out_width, b, kv) : mid(b, kv); }
 
  private:
-  Matrix<const T> room(const std::vector<T>& memory, int width, int b, int kv) const {
+  Matrix<const T> room(const Numbers<T>& memory, int width, int b, int kv) const {
     const std::ptrdiff_t task = std::ptrdiff_t(b) * p->shape.num_kv_heads + kv;
     return {memory.data() + task * p->shape.num_keys * width, p->shape.num_keys, width, width};
   }
@@ -42,9 +43,9 @@ class Task {
   bool grad = false;
   Area head;                        // of the bound head; query and key ranges are set by who uses it
   std::vector<std::uint64_t> bits;  // [tile_keys], of the tile at hand
-  std::vector<T> x, dp;             // tiles
-  std::vector<T> kept;              // logits of a score that keeps them, in a backward
-  std::vector<std::vector<T>> saved;
+  Numbers<T> x, dp;                 // tiles
+  Numbers<T> kept;                  // logits of a score that keeps them, in a backward
+  std::vector<Numbers<T>> saved;
   kernels::Upcoming ahead;  // what the products of the tile at hand fetch for later
 
   /// Begins another call. A thread keeps one Task, so that memory is taken once and not per block.
@@ -91,7 +92,7 @@ class Task {
   /// A block of queries on its way: input -> position -> score. Copies exist only where a stage asks for them.
   struct QueryRows {
     Matrix<const T> in, mid, out;
-    std::vector<T> mid_memory, out_memory, lanes;  // lanes: `out` as [F][kLanes]
+    Numbers<T> mid_memory, out_memory, lanes;  // lanes: `out` as [F][kLanes]
     bool mid_mapped = false, out_mapped = false;
   };
   void map_queries(const Area& block, QueryRows& r) {
@@ -118,7 +119,7 @@ class Task {
   }
 
   /// [rows][cols] of memory that keeps its size between blocks; not initialised.
-  static Matrix<T> room(std::vector<T>& memory, int rows, int cols) {
+  static Matrix<T> room(Numbers<T>& memory, int rows, int cols) {
     if (memory.size() < std::size_t(rows) * cols) memory.resize(std::size_t(rows) * cols);
     return {memory.data(), rows, cols, cols};
   }
@@ -248,7 +249,8 @@ class Task {
   Call<T> call(std::size_t stage) { return {std::span<const Parameter<T>>(parts_[stage]), &scratch_, &ahead}; }
 
   std::vector<std::vector<Parameter<T>>> parts_;  // position, score, biases, normalizer
-  std::vector<T> scratch_, rows_;
+  std::vector<T> scratch_;
+  Numbers<T> rows_;
 };
 
 /// Maps the keys of all (batch, key head) in parallel, kKeyPiece rows a task.

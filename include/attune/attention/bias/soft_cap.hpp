@@ -17,10 +17,7 @@ struct SoftCap {
   void check(const AttendShape&) const;
   template <class T>
   void apply(Tile<T>& x, Tile<T>* saved, Call<T>&) const {
-    if (cap == 0) {
-      if (saved) each(*saved, [](T& slope, int, int) { slope = T(1); });
-      return;
-    }
+    if (cap == 0) return;
     const T c = T(cap), inverse = T(1 / cap);
     if constexpr (std::is_same_v<T, float>) return detail::soft_cap(x, c, saved);
     if (saved) {
@@ -34,7 +31,7 @@ struct SoftCap {
   }
   template <class T>
   void backward(const Tile<T>* saved, Tile<T>& dx, Call<T>&) const {
-    multiply(dx, *saved);
+    if (cap != 0) multiply(dx, *saved);
   }
 };
 
