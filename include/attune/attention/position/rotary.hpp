@@ -53,28 +53,30 @@ struct Rotary {
   /// What rows are scaled by: 1 but in yarn.
   double amplitude() const;
 
+  detail::TurnPairs pairs(int dim) const { return {rotary_dim ? rotary_dim : dim, interleaved}; }
+  /// The angles of n rows: f(row, turns).
+  template <class F>
+  void each_turn(Side side, const Area& area, int n, int dim, F f) const {
+    const int keys = scaling == RotaryScaling::dynamic ? area.shape->num_keys : 0;
+    detail::Turns& t = detail::turns_of<Rotary>({base, double(dim), double(scaling), factor, double(original_length),
+                                                 beta_fast, beta_slow, attention_factor.value_or(0), double(keys)},
+                                                dim / 2, false, [&](detail::Turns& made) {
+                                                  for (int k = 0; k < dim / 2; ++k)
+                                                    made.frequency[std::size_t(k)] = frequency(k, dim, keys);
+                                                  made.amplitude = amplitude();
+                                                });
+    detail::each_turn(t, detail::first_position(side == Side::query, area), n, [&](int r) { f(r, t); });
+  }
+
   template <class T>
   void map(Side side, Matrix<const T> rows, Matrix<T> out, const Area& area, Call<T>&) const {
-    turn(side, rows, out, area, 1.0, [](T& y, T value) { y = value; });
+    detail::turn_rows<false>(*this, side, rows, out, area);
   }
   // The transpose of a rotation turns back.
   template <class T>
   void map_backward(Side side, Matrix<const T>, Matrix<const T> dout, Matrix<T> drows, const Area& area,
                     Call<T>&) const {
-    turn(side, dout, drows, area, -1.0, [](T& y, T value) { y += value; });
-  }
-
- private:
-  template <class T, class Put>
-  void turn(Side side, Matrix<const T> x, Matrix<T> y, const Area& area, double sign, Put put) const {
-    const detail::TurnPairs pairs{rotary_dim ? rotary_dim : x.cols, interleaved};
-    const double grow = amplitude();
-    detail::keep_rest(x, y, pairs.dim, put);
-    for (int k = 0; k < pairs.dim / 2; ++k) {
-      detail::each_turn(
-          detail::first_position(side == Side::query, area), x.rows, frequency(k, pairs.dim, area.shape->num_keys),
-          [&](int r, double c, double s) { detail::turn_pair(x, y, r, pairs, k, grow * c, grow * sign * s, put); });
-    }
+    detail::turn_rows<true>(*this, side, dout, drows, area);
   }
 };
 

@@ -32,38 +32,26 @@ struct Rotary2d {
   /// Radians a row or a column that pair k turns by.
   double frequency(int k, int dim) const;
 
+  detail::TurnPairs pairs(int dim) const { return {rotary_dim ? rotary_dim : dim, interleaved}; }
+  /// The angles of n rows: f(row, turns). What stands in front of the grid does not turn.
+  template <class F>
+  void each_turn(Side side, const Area& area, int n, int dim, F f) const {
+    detail::Turns& t = detail::turns_of<Rotary2d>({base, double(dim)}, dim / 2, false, [&](detail::Turns& made) {
+      for (int k = 0; k < dim / 2; ++k) made.frequency[std::size_t(k)] = frequency(k % (dim / 4), dim);
+    });
+    const int position = detail::first_position(side == Side::query, area);
+    detail::each_grid_turn(t, position, n, grid_width, prefix_tokens, [&](int r, bool) { f(r, t); });
+  }
+
   template <class T>
   void map(Side side, Matrix<const T> rows, Matrix<T> out, const Area& area, Call<T>&) const {
-    turn(side, rows, out, area, 1.0, [](T& y, T value) { y = value; });
+    detail::turn_rows<false>(*this, side, rows, out, area);
   }
   // The transpose of a rotation turns back.
   template <class T>
   void map_backward(Side side, Matrix<const T>, Matrix<const T> dout, Matrix<T> drows, const Area& area,
                     Call<T>&) const {
-    turn(side, dout, drows, area, -1.0, [](T& y, T value) { y += value; });
-  }
-
- private:
-  template <class T, class Put>
-  void turn(Side side, Matrix<const T> x, Matrix<T> y, const Area& area, double sign, Put put) const {
-    const detail::TurnPairs pairs{rotary_dim ? rotary_dim : x.cols, interleaved};
-    detail::keep_rest(x, y, pairs.dim, put);
-    const int position = detail::first_position(side == Side::query, area);
-    for (int k = 0; k < pairs.dim / 2; ++k) {
-      const bool by_row = k < pairs.dim / 4;
-      const double f = frequency(by_row ? k : k - pairs.dim / 4, pairs.dim);
-      detail::each_grid_run(position, x.rows, grid_width, prefix_tokens, [&](int first, int n, int row, int column) {
-        const auto each = [&](int r, double c, double s) {
-          detail::turn_pair(x, y, first + r, pairs, k, c, sign * s, put);
-        };
-        if (by_row || row < 0) {  // in a run the row stays; what stands in front of the grid does not turn
-          const double angle = std::max(row, 0) * f, c = std::cos(angle), s = std::sin(angle);
-          for (int r = 0; r < n; ++r) each(r, c, s);
-        } else {
-          detail::each_turn(column, n, f, each);
-        }
-      });
-    }
+    detail::turn_rows<true>(*this, side, dout, drows, area);
   }
 };
 

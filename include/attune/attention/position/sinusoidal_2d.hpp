@@ -32,21 +32,19 @@ struct Sinusoidal2d {
 
   template <class T>
   void map(Side side, Matrix<const T> rows, Matrix<T> out, const Area& area, Call<T>&) const {
-    const int quarter = rows.cols / 4, position = detail::first_position(side == Side::query, area);
-    detail::each_grid_run(position, rows.rows, grid_width, prefix_tokens, [&](int first, int n, int row, int column) {
-      for (int k = 0; k < quarter; ++k) {
-        const double f = frequency(k, rows.cols);
-        const int in_grid = row >= 0 ? 1 : 0;
-        detail::each_turn(column, n, f, [&](int r, double c, double s) {
-          out[first + r][k] = rows[first + r][k] + T(in_grid * s);
-          out[first + r][quarter + k] = rows[first + r][quarter + k] + T(in_grid * c);
-        });
-        const T s = T(in_grid * std::sin(row * f)), c = T(in_grid * std::cos(row * f));
-        for (int r = first; r < first + n; ++r) {
-          out[r][2 * quarter + k] = rows[r][2 * quarter + k] + s;
-          out[r][3 * quarter + k] = rows[r][3 * quarter + k] + c;
-        }
-      }
+    const int dim = rows.cols, quarter = dim / 4, position = detail::first_position(side == Side::query, area);
+    detail::Turns& t = detail::turns_of<Sinusoidal2d>({base, double(dim)}, 2 * quarter, false, [&](auto& made) {
+      for (int k = 0; k < 2 * quarter; ++k) made.frequency[std::size_t(k)] = frequency(k % quarter, dim);
+    });
+    detail::each_grid_turn(t, position, rows.rows, grid_width, prefix_tokens, [&](int r, bool in_grid) {
+      const T* __restrict x = rows[r], size = T(in_grid ? 1 : 0);
+      T* __restrict y = out[r];
+      const auto add = [&](int at, const std::vector<double>& wave, int first) {
+        const double* __restrict w = wave.data() + first;
+        for (int k = 0; k < quarter; ++k) y[at + k] = x[at + k] + size * T(w[k]);
+      };
+      add(0, t.sin, quarter), add(quarter, t.cos, quarter);  // the second half of the pairs tells the column
+      add(2 * quarter, t.sin, 0), add(3 * quarter, t.cos, 0);
     });
   }
   template <class T>

@@ -30,36 +30,37 @@ struct XPos {
   void check(const AttendShape&) const;
   int width(Side, int dim) const { return dim; }
 
+  detail::TurnPairs pairs(int dim) const { return {dim, interleaved}; }
+  /// The angles and sizes of n rows: f(row, turns).
+  template <class F>
+  void each_turn(Side side, const Area& area, int n, int dim, F f) const {
+    const double sign = side == Side::query ? 1 : -1;
+    detail::Turns& t = detail::turns_of<XPos>({base, scale_base, gamma, double(middle), double(dim), sign}, dim / 2,
+                                              true, [&](detail::Turns& made) {
+                                                for (int k = 0; k < dim / 2; ++k) {
+                                                  made.frequency[std::size_t(k)] = frequency(k, dim);
+                                                  made.fade[std::size_t(k)] = sign * log_scale(k, dim);
+                                                }
+                                                made.middle = middle;
+                                              });
+    detail::each_turn(t, detail::first_position(side == Side::query, area), n, [&](int r) { f(r, t); });
+  }
+
   template <class T>
   void map(Side side, Matrix<const T> rows, Matrix<T> out, const Area& area, Call<T>&) const {
-    turn(side, rows, out, area, 1.0, [](T& y, T value) { y = value; });
+    detail::turn_rows<false>(*this, side, rows, out, area);
   }
   // The transpose of a scaled rotation turns back, with the same scale.
   template <class T>
   void map_backward(Side side, Matrix<const T>, Matrix<const T> dout, Matrix<T> drows, const Area& area,
                     Call<T>&) const {
-    turn(side, dout, drows, area, -1.0, [](T& y, T value) { y += value; });
+    detail::turn_rows<true>(*this, side, dout, drows, area);
   }
 
  private:
   /// Radians a position, and ln z_k / scale_base.
   double frequency(int k, int dim) const;
   double log_scale(int k, int dim) const;
-
-  template <class T, class Put>
-  void turn(Side side, Matrix<const T> x, Matrix<T> y, const Area& area, double sign, Put put) const {
-    const detail::TurnPairs pairs{x.cols, interleaved};
-    const int first = detail::first_position(side == Side::query, area);
-    for (int k = 0; k < pairs.dim / 2; ++k) {
-      const double fade = side == Side::query ? log_scale(k, pairs.dim) : -log_scale(k, pairs.dim);
-      const double ratio = std::exp(fade);
-      double scale = 1;
-      detail::each_turn(first, x.rows, frequency(k, pairs.dim), [&](int r, double c, double s) {
-        scale = r % detail::kTurnRestart == 0 ? std::exp(fade * (first + r - middle)) : scale * ratio;
-        detail::turn_pair(x, y, r, pairs, k, scale * c, sign * scale * s, put);
-      });
-    }
-  }
 };
 
 }  // namespace attune
