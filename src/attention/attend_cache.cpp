@@ -6,6 +6,7 @@
 #include "attention/call.hpp"
 #include "attention/decode.hpp"
 #include "attention/kv_store.hpp"
+#include "attune/attention/apply_position.hpp"
 #include "attune/attention/mask/both.hpp"
 #include "attune/attention/mask/causal.hpp"
 #include "attune/base/error.hpp"
@@ -61,6 +62,25 @@ void check(const ConstView& query, const KvCache& cache, const AttendShape& s, c
   if (o.sequences) fail(kFunction, "sequences of the cache", "got options with packed sequences");
   if (!o.offset.empty() || o.alignment != Alignment::top_left) {
     fail(kFunction, "positions that follow from the lengths of the sequences", "got an offset or an alignment");
+  }
+  if (c.position && o.position) {
+    fail(kFunction, fmt::format("no position beside the cache's own, {}", c.position.name()),
+         fmt::format("got {}", o.position.name()));
+  }
+}
+
+/// [B, H, T, D] in one type and order to another.
+void copy_rows(const ConstView& from, const View& to) {
+  const auto place = [](const auto& v, std::int64_t b, std::int64_t h, std::int64_t t) {
+    return (b * v.strides[0] + h * v.strides[1] + t * v.strides[2]) * std::int64_t(size_of(v.dtype));
+  };
+  for (std::int64_t b = 0; b < from.shape[0]; ++b) {
+    for (std::int64_t h = 0; h < from.shape[1]; ++h) {
+      for (std::int64_t t = 0; t < from.shape[2]; ++t) {
+        convert(from.dtype, static_cast<const std::byte*>(from.data) + place(from, b, h, t), to.dtype,
+                static_cast<std::byte*>(to.data) + place(to, b, h, t), from.shape[3]);
+      }
+    }
   }
 }
 
@@ -121,30 +141,14 @@ void attend_copy(const ConstView& query, const KvCache& cache, std::span<const i
   const bool half = query.dtype != DType::float32;
   std::vector<float> rows(half ? std::size_t(query.shape.size()) : 0),
       wide(half ? std::size_t(out.out.shape.size()) : 0);
-  const auto each_row = [&](const ConstView& v, float* narrow, bool widen) {
-    const std::int64_t dim = v.shape[3];
-    std::int64_t r = 0;
-    for (std::int64_t b = 0; b < v.shape[0]; ++b) {
-      for (std::int64_t h = 0; h < v.shape[1]; ++h) {
-        for (std::int64_t i = 0; i < v.shape[2]; ++i, ++r) {
-          auto* at = const_cast<std::byte*>(static_cast<const std::byte*>(v.data)) +
-                     (b * v.strides[0] + h * v.strides[1] + i * v.strides[2]) * std::int64_t(size_of(v.dtype));
-          if (widen)
-            convert(v.dtype, at, DType::float32, narrow + r * dim, dim);
-          else
-            convert(DType::float32, narrow + r * dim, v.dtype, at, dim);
-        }
-      }
-    }
-  };
-  if (half) each_row(query, rows.data(), true);
+  if (half) copy_rows(query, View(rows.data(), query.shape));
   AttendOutputs result = out;
   if (half) result.out = View(wide.data(), out.out.shape);
   attend_forward({half ? ConstView(View(rows.data(), query.shape)) : query,
                   View(keys.data(), {s.batch_size, s.num_kv_heads, s.num_keys, s.key_dim}),
                   View(values.data(), {s.batch_size, s.num_kv_heads, s.num_keys, s.value_dim}), parameters},
                  result, o);
-  if (half) each_row(out.out, wide.data(), false);
+  if (half) copy_rows(result.out, out.out);
 }
 
 }  // namespace
@@ -167,12 +171,27 @@ void attend_forward(const ConstView& query, const KvCache& cache, std::span<cons
                 .value_dim = c.value_dim};
   for (int id : sequences) s.num_keys = std::max(s.num_keys, int(cache.length(id)));
   check(query, cache, s, out, o);
+  ConstView rows = query;
+  AttendOutputs result = out;
+  std::vector<float> placed, wide;
+  if (c.position) {  // keys have theirs
+    std::vector<int> first;
+    for (int id : sequences) first.push_back(int(cache.length(id)) - s.num_queries);
+    placed.resize(std::size_t(query.shape.size()));
+    rows = ConstView(placed.data(), query.shape);
+    apply_position(c.position, Side::query, query, first, View(placed.data(), query.shape));
+    if (query.dtype != DType::float32) {
+      wide.resize(std::size_t(out.out.shape.size()));
+      result.out = View(wide.data(), out.out.shape);
+    }
+  }
   if (parameters.empty() && !out.entropy && !out.statistics && engine::decodes(s, o)) {
     engine::check_options(kFunction, s, o);
-    decode_blocks(query, cache.store(), sequences, s, out, o);
+    decode_blocks(rows, cache.store(), sequences, s, result, o);
   } else {
-    attend_copy(query, cache, sequences, s, out, o, parameters);
+    attend_copy(rows, cache, sequences, s, result, o, parameters);
   }
+  if (!wide.empty()) copy_rows(result.out, out.out);
 }
 
 }  // namespace attune

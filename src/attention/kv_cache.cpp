@@ -14,6 +14,7 @@
 #endif
 
 #include "attention/kv_store.hpp"
+#include "attune/attention/apply_position.hpp"
 #include "attune/base/error.hpp"
 #include "attune/base/parallel.hpp"
 
@@ -87,6 +88,7 @@ KvCache::Store::Store(const KvCacheOptions& o) : options(o) {
   if (o.max_blocks < 0 || o.max_blocks > std::numeric_limits<int>::max()) {
     fail(kFunction, "max_blocks from 0 to 2^31 - 1", fmt::format("got {}", o.max_blocks));
   }
+  if (o.position) expect_lasting_position(kFunction, o.position, o.num_kv_heads, o.head_dim);
   const std::ptrdiff_t rows = std::ptrdiff_t(o.num_kv_heads) * o.block_tokens;
   const auto aligned = [](std::ptrdiff_t bytes) { return (bytes + 63) / 64 * 64; };
   number = number_bytes(o.type);
@@ -187,13 +189,13 @@ void KvCache::truncate(int sequence, std::int64_t tokens) {
   one.length = tokens;
 }
 
-void KvCache::append(std::span<const int> sequences, const ConstView& key, const ConstView& value) {
+void KvCache::append(std::span<const int> sequences, const ConstView& raw_key, const ConstView& value) {
   constexpr const char* kFunction = "KvCache::append";
   Store& s = *store_;
   const KvCacheOptions& o = s.options;
   const auto n = std::int64_t(sequences.size());
-  const std::int64_t tokens = key.shape.rank() == 4 ? key.shape[2] : 0;
-  check_rows(kFunction, "key", key, {n, o.num_kv_heads, tokens, o.head_dim});
+  const std::int64_t tokens = raw_key.shape.rank() == 4 ? raw_key.shape[2] : 0;
+  check_rows(kFunction, "key", raw_key, {n, o.num_kv_heads, tokens, o.head_dim});
   check_rows(kFunction, "value", value, {n, o.num_kv_heads, tokens, o.value_dim});
   std::int64_t more = 0;
   for (std::size_t i = 0; i < sequences.size(); ++i) {
@@ -208,6 +210,15 @@ void KvCache::append(std::span<const int> sequences, const ConstView& key, const
     }
     const bool shared = tokens > 0 && one.length % o.block_tokens != 0 && s.holders[std::size_t(one.blocks.back())] > 1;
     more += (one.length + tokens + o.block_tokens - 1) / o.block_tokens - std::int64_t(one.blocks.size()) + shared;
+  }
+  ConstView key = raw_key;
+  std::vector<float> placed;
+  if (o.position && tokens > 0) {
+    std::vector<int> first;
+    for (int id : sequences) first.push_back(int(s.sequences[std::size_t(id)].length));
+    placed.resize(std::size_t(key.shape.size()));
+    apply_position(o.position, Side::key, raw_key, first, View(placed.data(), key.shape));
+    key = ConstView(placed.data(), key.shape);
   }
   if (o.type == CacheType::int8 && !(all_finite(key) && all_finite(value))) {
     fail(kFunction, "finite numbers where int8 is stored", "got NaN or infinity");

@@ -310,6 +310,78 @@ TEST(KvCache, TruncatedTokensAreReplaced) {
   EXPECT_EQ(Held(cache, a).value, t.value);
 }
 
+/// Positions that the cache applies to keys as they come against the same ones applied to all keys in every call.
+TEST(KvCache, KeepsKeysThatHaveTheirPosition) {
+  const AnyPosition positions[] = {Rotary{}, Rotary{.rotary_dim = 8, .interleaved = true}, Sinusoidal{},
+                                   XPos{.scale_base = 40},
+                                   Rotary{.scaling = RotaryScaling::llama3, .factor = 4, .original_length = 16}};
+  for (const AnyPosition& position : positions) {
+    KvCacheOptions with = options(CacheType::float32);
+    with.position = position;
+    const Filled kept(with, {40, 23}), raw(options(CacheType::float32), {40, 23});
+    for (const int queries : {1, 30}) {  // decoding; over a copy, some queries before the first token
+      const std::vector<float> query = numbers(std::int64_t(2) * kHeads * queries * kWidth, 98);
+      const ConstView view(query.data(), {2, kHeads, queries, kWidth});
+      Result got(2, queries), want(2, queries);
+      attend_forward(view, kept.cache, kept.ids, got.outputs(2, queries));
+      attend_forward(view, raw.cache, raw.ids, want.outputs(2, queries), {.position = position});
+      for (std::size_t i = 0; i < want.out.size(); ++i) EXPECT_NEAR(got.out[i], want.out[i], 2e-6) << position.name();
+      for (std::size_t i = 0; i < want.lse.size(); ++i) {
+        if (got.lse[i] == want.lse[i]) continue;  // -infinity
+        EXPECT_NEAR(got.lse[i], want.lse[i], 5e-6) << position.name();
+      }
+    }
+  }
+}
+
+TEST(KvCache, ItsPositionServesHalfQueriesAndStoredInt8) {
+  for (const CacheType type : {CacheType::bfloat16, CacheType::int8}) {
+    KvCacheOptions with = options(type);
+    with.position = Rotary{};
+    const Filled kept(with, {33});
+    const Filled exact(
+        [&] {
+          KvCacheOptions o = with;
+          o.type = CacheType::float32;
+          return o;
+        }(),
+        {33});
+    const std::vector<float> query = numbers(std::int64_t(kHeads) * kWidth, 97);
+    std::vector<std::uint16_t> half(query.size()), out(std::size_t(kHeads) * kValueWidth);
+    convert(DType::float32, query.data(), DType::bfloat16, half.data(), std::int64_t(half.size()));
+    attend_forward(ConstView(half.data(), DType::bfloat16, {1, kHeads, 1, kWidth}), kept.cache, kept.ids,
+                   {.out = View(out.data(), DType::bfloat16, {1, kHeads, 1, kValueWidth})});
+    Result want(1, 1);
+    attend_forward(ConstView(query.data(), {1, kHeads, 1, kWidth}), exact.cache, exact.ids, want.outputs(1, 1));
+    std::vector<float> got(out.size());
+    convert(DType::bfloat16, out.data(), DType::float32, got.data(), std::int64_t(out.size()));
+    for (std::size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], want.out[i], 0.02);
+  }
+}
+
+TEST(KvCache, SaysWhichPositionsItCannotKeep) {
+  const auto with = [](AnyPosition position) {
+    KvCacheOptions o = options(CacheType::float32);
+    o.position = std::move(position);
+    return o;
+  };
+  EXPECT_EQ(message_of([&] {
+              KvCache cache(with(Rotary{.scaling = RotaryScaling::dynamic, .factor = 2, .original_length = 8}));
+            }),
+            "KvCache: a position that stays what it is when tokens come, got rotary with scaling dynamic");
+  EXPECT_EQ(message_of([&] { KvCache cache(with(Learned{.num_positions = 64})); }),
+            "KvCache: a position without learned arrays, got learned");
+  EXPECT_THROW(KvCache(with(Rotary{.rotary_dim = 7})), Error);
+  const Filled f(with(Rotary{}), {5});
+  const std::vector<float> query = numbers(std::int64_t(kHeads) * kWidth, 96);
+  Result r(1, 1);
+  EXPECT_EQ(message_of([&] {
+              attend_forward(ConstView(query.data(), {1, kHeads, 1, kWidth}), f.cache, f.ids, r.outputs(1, 1),
+                             {.position = Rotary{}});
+            }),
+            "attend_forward over a cache: no position beside the cache's own, rotary, got rotary");
+}
+
 TEST(KvCache, CountsItsBytes) {
   KvCache cache(options(CacheType::int8, 32));
   EXPECT_EQ(cache.bytes(), 0);

@@ -1,5 +1,6 @@
 // Everything of the attention layer.
 #pragma once
+#include "attune/attention/apply_position.hpp"
 #include "attune/attention/attend.hpp"
 #include "attune/attention/bias/all.hpp"
 #include "attune/attention/kv_cache.hpp"

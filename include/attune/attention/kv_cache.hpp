@@ -32,6 +32,10 @@ struct KvCacheOptions {
   int block_tokens = 64;  // 16 to 256, a multiple of 16
   CacheType type = CacheType::float32;
   std::int64_t max_blocks = 0;  // most blocks in use at a time; 0: as many as memory holds
+  /// Keys are stored as this position makes them, once, when they are appended; attend_forward over the cache does the
+  /// same to queries. None: rows are stored as they come. A position without learned arrays that leaves a key's width
+  /// and does not change with the number of keys.
+  AnyPosition position = {};
 };
 
 /// Sequences are numbers that add() and fork() hand out; a number is free for use again after remove(). Reading
@@ -54,12 +58,12 @@ class KvCache {
   void truncate(int sequence, std::int64_t tokens);
   /// Adds T tokens to the end of each of N sequences (all different). key [N, Hkv, T, D], value [N, Hkv, T, Dv]: any
   /// dtype, any strides whose last is 1. Throws Error, and changes nothing, if max_blocks is not enough, or for a NaN
-  /// or infinity where int8 is stored.
+  /// or infinity where int8 is stored. Keys go through options().position first.
   void append(std::span<const int> sequences, const ConstView& key, const ConstView& value);
   void append(std::initializer_list<int> sequences, const ConstView& key, const ConstView& value) {
     append(std::span<const int>(sequences.begin(), sequences.size()), key, value);
   }
-  /// Tokens first .. first + T - 1 as numbers: key [Hkv, T, D], value [Hkv, T, Dv], float32, any strides whose last
+  /// Tokens first .. first + T - 1 as stored: key [Hkv, T, D], value [Hkv, T, Dv], float32, any strides whose last
   /// is 1.
   void read(int sequence, std::int64_t first, const View& key, const View& value) const;
 
@@ -83,14 +87,17 @@ class KvCache {
 
 /// attend_forward where keys and values are those of a cache: entry b of the batch is attended to over all tokens of
 /// sequences[b]. Causal always: the last query stands at the last token, so query i of Tq sees the tokens up to
-/// length - Tq + i; options.mask hides further ones. A query before the first token sees none.
+/// length - Tq + i; options.mask hides further ones. A query before the first token sees none. Positions: best the
+/// cache's own, so that decoding reads keys that have theirs; with options.position all keys are mapped in every call.
 ///
 /// Shapes  query [B, H, Tq, D], out [B, H, Tq, Dv] in the query's dtype (float32, bfloat16 or float16); H a multiple of
 ///         the cache's heads; lse and entropy [B, H, Tq] float32. parameters: float32, as in AttendInputs.
-/// Cost    Decoding (scaled dot, softmax, masks that show runs of keys, Tq * H / Hkv at most 16): one walk over the
+/// Cost    Decoding (scaled dot, softmax, masks that show runs of keys, no options.position, Tq * H / Hkv at most 16):
+///         one walk over the
 ///         stored blocks and no copy. Everything else: a float32 copy of the keys and values, padded to the longest
 ///         sequence, and attend_forward on it.
-/// Throws  Error as attend_forward, and for dropout, offsets, alignments or packed sequences in the options.
+/// Throws  Error as attend_forward, for dropout, offsets, alignments or packed sequences in the options, and for a
+///         position where the cache has one.
 void attend_forward(const ConstView& query, const KvCache&, std::span<const int> sequences, const AttendOutputs&,
                     const AttendOptions& = {}, const std::vector<ConstView>& parameters = {});
 inline void attend_forward(const ConstView& query, const KvCache& cache, std::initializer_list<int> sequences,
