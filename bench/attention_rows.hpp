@@ -89,6 +89,7 @@ struct AttentionRow {
   bool backward = false, causal = false;  // causal: options.mask says so too
   DType dtype = DType::float32;
   double visible = 0;  // share of the pairs that count; 0: all, or half of them where causal
+  double visited = 0;  // share of those that tiles hold; 0: not said
   Ceiling ceiling = Ceiling::fma_f32;
   int most_threads = 1 << 20;
 };
@@ -103,6 +104,7 @@ inline Row attention_row(const Problem& p, AttendOptions options, const Attentio
   row.causal = what.causal;
   row.dtype = std::string(name_of(what.dtype));
   row.flops = 4 * p.pairs() * visible * p.width * (what.backward ? 2.5 : 1);
+  row.visited = what.visited;
   row.bytes = 2.0 * p.batch * p.kv_heads * p.keys * p.width * double(size_of(what.dtype));
   row.ceiling = what.ceiling;
   row.most_threads = what.most_threads;

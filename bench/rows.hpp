@@ -27,6 +27,7 @@ struct Row {
   bool causal = false;            //
   std::string dtype = "float32";  // of inputs and outputs
   double flops = 0;               // operations of one call that count: 2 (D + Dv) a visible pair and head, ...
+  double visited = 0;             // of a mask: the share of the pairs that tiles hold; 0: not said
   double bytes = 0;               // bytes of memory that one call has to read, if that is what bounds it
   Ceiling ceiling = Ceiling::fma_f32;
   std::function<Call()> prepare;  // makes the arrays and returns the call; the arrays live in it

@@ -177,6 +177,8 @@ class Bench {
                        {"gbs", row.bytes / median * 1e-9},
                        {"share", quantile(shares, 0.5)},
                        {"spread", spread(seconds)}});
+      json["flops"] = row.flops;
+      if (row.visited > 0) json["visited"] = row.visited;
       if (ratio > 0) json["over_plain"] = ratio;
       out.push_back(std::move(json));
     }
@@ -230,6 +232,7 @@ class Bench {
             json.update(Json{{"extents", row.extents},
                              {"flops", row.flops},
                              {"bytes", row.bytes},
+                             {"visited", row.visited},
                              {"memory_bound", row.ceiling == Ceiling::memory}});
             answer["rows"].push_back(std::move(json));
           }

@@ -1,16 +1,17 @@
 // What each mechanism costs over the plain path: every one that a name and options are enough for, alone, at shapes A
 // and D, forward and backward, beside the plain row of the same shape in the same run. runner.hpp says which options
 // there are; the column "x plain" is the figure that counts. Masks are read against the share of the pairs that they
-// show: their operations are counted, so their share of the peak stands beside plain's.
+// show: their operations are counted, so their share of the peak stands beside plain's; the JSON also says the share of
+// the pairs that their tiles hold.
 //
 // Options are those of the table, fitted to the shape; masks that would then show everything, or next to nothing, get
 // some that a user would choose.
 #include "attune/attention/mechanisms.hpp"
 
 #include <algorithm>
-#include <array>
-#include <bit>
+#include <numeric>
 
+#include "attention/mask_cut.hpp"
 #include "attention_rows.hpp"
 #include "runner.hpp"
 
@@ -19,11 +20,20 @@ using namespace attune;
 using bench::Ceiling;
 using bench::Problem;
 
+/// Shares of the pairs of one head; 0: all, or not said.
+struct Pairs {
+  double shown = 0, visited = 0;
+};
+
 void add(bench::Bench& rows, const Problem& p, const std::string& variant, const AttendOptions& options,
-         double visible = 0, Ceiling ceiling = Ceiling::fma_f32) {
+         Pairs pairs = {}, Ceiling ceiling = Ceiling::fma_f32) {
   for (bool backward : {false, true}) {
-    rows.add(
-        attention_row(p, options, {.variant = variant, .backward = backward, .visible = visible, .ceiling = ceiling}));
+    rows.add(attention_row(p, options,
+                           {.variant = variant,
+                            .backward = backward,
+                            .visible = pairs.shown,
+                            .visited = pairs.visited,
+                            .ceiling = ceiling}));
   }
 }
 
@@ -39,25 +49,29 @@ void add_statistics(bench::Bench& rows, const Problem& p) {
   rows.add(row);
 }
 
-/// Share of the pairs of one head that the mask shows.
-double visible_share(const AnyMask& mask, const AttendShape& shape) {
-  std::array<std::uint64_t, 64> bits;
-  double seen = 0;
-  for (int q = 0; q < shape.num_queries; q += kLanes) {
-    for (int k = 0; k < shape.num_keys; k += int(bits.size())) {
-      const Area area{.shape = &shape,
-                      .query = q,
-                      .queries = std::min(kLanes, shape.num_queries - q),
-                      .key = k,
-                      .keys = std::min(int(bits.size()), shape.num_keys - k)};
-      if (mask->cover(area) == Cover::none) continue;
-      mask->visible(area, bits.data());
-      for (int j = 0; j < area.keys; ++j)
-        seen += std::popcount(area.queries < 64 ? bits[std::size_t(j)] & ((std::uint64_t(1) << area.queries) - 1)
-                                                : bits[std::size_t(j)]);
-    }
+/// What a mask shows of one head, and what the plain path multiplies for it: strips of 16 queries against the keys that
+/// one of them sees.
+Pairs pairs_of(const AnyMask& mask, AttendShape shape) {
+  std::vector<int> counts(std::size_t(shape.num_queries), 0);
+  engine::count_visible(*mask.get(), shape, 0, 0, 0, counts.data());
+  const double all = double(shape.num_queries) * shape.num_keys;
+  Pairs pairs{std::accumulate(counts.begin(), counts.end(), 0.0) / all, 0};
+  // A dilated mask is a window over each of its residue classes.
+  AnyMask cut_mask = mask;
+  double classes = 1;
+  if (const auto* dilated = mask.as<Dilated>()) {
+    classes = dilated->dilation;
+    shape.num_queries /= dilated->dilation, shape.num_keys /= dilated->dilation;
+    cut_mask = Window{dilated->left, dilated->right};
   }
-  return seen / (double(shape.num_queries) * shape.num_keys);
+  engine::MaskCut cut;
+  for (int q = 0; q < shape.num_queries; q += kLanes) {
+    const int queries = std::min(kLanes, shape.num_queries - q);
+    cut.bind(*cut_mask.get(), shape, 0, 0, q, 0);
+    for (const auto& piece : cut.pieces(0, 0, queries, 0, shape.num_keys, shape.num_keys))
+      pairs.visited += classes / all * piece.keys * (std::min(piece.end, queries) - piece.first);
+  }
+  return pairs;
 }
 
 /// What a user would choose for masks whose options say nothing at first, T tokens.
@@ -103,7 +117,7 @@ void add_shape(bench::Bench& rows, const Problem& p, const std::vector<Mechanism
     if (hidden_a_pair(m) && p.name != "A") continue;
     const AttendShape shape = p.shape();
     const AttendOptions options = options_of(m, shape);
-    add(rows, p, variant_of(m, all), options, options.mask ? visible_share(options.mask, shape) : 0,
+    add(rows, p, variant_of(m, all), options, options.mask ? pairs_of(options.mask, shape) : Pairs{},
         hidden_a_pair(m) ? Ceiling::none : Ceiling::fma_f32);
   }
   add(rows, p, "affine",

@@ -1,22 +1,40 @@
 #!/usr/bin/env python3
-"""What each mechanism costs over the plain path, from the rows of stages_bench: a table and a picture.
+"""What each mechanism costs over the plain path, from the rows of stages_bench: a table, a picture, and the table in
+docs/mechanisms.md and docs/mechanisms.zh.md, between the lines <!-- costs --> and <!-- costs end -->.
 
 A mask that shows a share of the pairs is read against that share: its figure is time over (plain's time times the share).
+Beside it stands the share of the pairs that its tiles hold. Why a figure is above 1.10 stands in mechanism_costs.json:
+mechanism -> [English, Chinese].
 
-    python3 tools/bench_mechanisms.py out/bench/bench.json [out/bench]
+    python3 tools/bench_mechanisms.py [--fill] RESULT.json [MORE.json ...] [FOLDER FOR THE PICTURE]
 """
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
 from bench_pictures import Svg, legend, machine_of
 
 COLUMNS = [(shape, work) for shape in ("A", "D") for work in ("forward", "backward")]
+ABOVE = 1.105  # what is printed as more than 1.10 wants a reason
+REASONS = Path(__file__).with_name("mechanism_costs.json")
+PART = re.compile(r"(<!-- costs -->\n)(.*?)(<!-- costs end -->)", re.S)
+PAGES = {
+    "docs/mechanisms.md": (0, "mechanism", "pairs shown", "visited", "forward", "backward", "D 128 forward",
+                           "D 128 backward", "above 1.10, because"),
+    "docs/mechanisms.zh.md": (1, "机制", "可见对", "访问对", "前向", "反向", "D 128 前向", "D 128 反向", "高于 1.10 的原因"),
+}
+ENGLISH = PAGES["docs/mechanisms.md"]
+
+
+def work_of(row: dict) -> float:
+    return row["flops"] if "flops" in row else row["gflops"] * row["ms"]
 
 
 def costs(rows: list) -> dict:
-    """variant -> {(shape, pass): (times plain, share of the pairs)}, of the run with the fewest threads."""
+    """variant -> {(shape, pass): (times plain, share of the pairs shown, share visited)}, of the run with the fewest
+    threads; the second share is 0 where nothing is said."""
     fewest = min(r["threads"] for r in rows)
     rows = [r for r in rows if r["threads"] == fewest and r["dtype"] == "float32" and not r["causal"]]
     plain = {(r["shape"], r["pass"]): r for r in rows if r["variant"] == "plain"}
@@ -25,27 +43,43 @@ def costs(rows: list) -> dict:
         place = (row["shape"], row["pass"])
         if row["variant"] == "plain" or place not in plain or "over_plain" not in row:
             continue
-        share = row["flops"] / plain[place]["flops"]
-        found.setdefault(row["variant"], {})[place] = (row["over_plain"] / share, share)
+        share = work_of(row) / work_of(plain[place])
+        found.setdefault(row["variant"], {})[place] = (row["over_plain"] / share, share, row.get("visited", 0))
     return found
 
 
 def ordered(found: dict) -> list:
     """Cheap ones first."""
-    return sorted(found, key=lambda variant: (max(cost for cost, _ in found[variant].values()), variant))
+    return sorted(found, key=lambda variant: (max(cost for cost, _, _ in found[variant].values()), variant))
 
 
-def table(rows: list) -> str:
-    """As Markdown: times plain for each shape and pass; the share of the pairs where it is not all."""
+def shares(found: dict, number: int) -> str:
+    """Of the shapes, where it is not all pairs."""
+    told = {shape: values[number] for (shape, _), values in found.items() if 0 < values[1] < 0.999 and values[number] > 0}
+    return ", ".join(dict.fromkeys(f"{100 * told[shape]:.0f} %" for shape in sorted(told)))
+
+
+def table(rows: list, page: tuple = ENGLISH) -> str:
+    """As Markdown: times plain for each shape and pass; the shares of the pairs where it is not all; why it is more."""
     found = costs(rows)
-    lines = ["| mechanism | pairs shown | " + " | ".join(f"{s} {w}" for s, w in COLUMNS) + " |",
-             "|---|---|" + "---:|" * len(COLUMNS)]
+    reasons = json.loads(REASONS.read_text(encoding="utf-8"))
+    lines = ["| " + " | ".join(page[1:]) + " |", "|---|---|---|" + "---:|" * len(COLUMNS) + "---|"]
     for variant in ordered(found):
-        cells = [f"{found[variant][c][0]:.2f}" if c in found[variant] else "" for c in COLUMNS]
-        shares = [share for _, share in found[variant].values() if share < 0.999]
-        shown = f"{100 * min(shares):.0f} %" if shares else ""
-        lines.append(f"| `{variant}` | {shown} | " + " | ".join(cells) + " |")
+        of = found[variant]
+        cells = [f"{of[c][0]:.2f}" if c in of else "" for c in COLUMNS]
+        why = reasons.get(variant, ["", ""])[page[0]] if max(cost for cost, _, _ in of.values()) >= ABOVE else ""
+        lines.append(f"| `{variant}` | {shares(of, 1)} | {shares(of, 2)} | " + " | ".join(cells) + f" | {why} |")
     return "\n".join(lines) + "\n"
+
+
+def fill(rows: list, root: Path) -> None:
+    """The tables of the pages."""
+    for name, heads in PAGES.items():
+        page = root / name
+        text = page.read_text(encoding="utf-8")
+        if not PART.search(text):
+            raise SystemExit(f"bench_mechanisms: {name} with <!-- costs --> and <!-- costs end -->, found none")
+        page.write_text(PART.sub(lambda m: m[1] + table(rows, heads) + m[3], text), encoding="utf-8")
 
 
 def picture(result: dict, path: Path) -> Path:
@@ -55,7 +89,7 @@ def picture(result: dict, path: Path) -> Path:
     svg = Svg(760, 110 + step * len(found), "Mechanisms: time over plain attention, for each visible pair")
     svg.text(20, 48, machine_of(result) + "; [1, 8, 1024, 64]", "soft")
     legend(svg, 70, [("ours", "forward"), ("peer", "backward")])
-    largest = max([2.0] + [cost for c in found.values() for place, (cost, _) in c.items() if place[0] == "A"])
+    largest = max([2.0] + [cost for c in found.values() for place, (cost, _, _) in c.items() if place[0] == "A"])
     wide, bottom, high = svg.width - left - right, 90 + step * len(found), math.ceil(math.log2(largest))
     place = lambda cost: left + wide * max(0.0, math.log2(cost) + 1) / (high + 1)
     for power in range(-1, high + 1):
@@ -72,10 +106,20 @@ def picture(result: dict, path: Path) -> Path:
     return svg.save(path)
 
 
-if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
+def main() -> None:
+    arguments = [a for a in sys.argv[1:] if a != "--fill"]
+    files = [Path(a) for a in arguments if a.endswith(".json")]
+    folders = [Path(a) for a in arguments if not a.endswith(".json")]
+    if not files or len(folders) > 1:
         sys.exit("bench_mechanisms: the JSON of ./dev bench --mechanisms, got " + " ".join(sys.argv[1:] or ["nothing"]))
-    told = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    print(table(told["rows"]), end="")
-    if len(sys.argv) == 3:
-        print(picture(told, Path(sys.argv[2]) / "mechanisms.svg"))
+    told = [json.loads(f.read_text(encoding="utf-8")) for f in files]
+    rows = [row for t in told for row in t["rows"]]
+    print(table(rows), end="")
+    if "--fill" in sys.argv:
+        fill(rows, Path(__file__).resolve().parent.parent)
+    if folders:
+        print(picture(dict(told[0], rows=rows), folders[0] / "mechanisms.svg"))
+
+
+if __name__ == "__main__":
+    main()

@@ -139,6 +139,8 @@ class Entry:
                 "share": statistics.median(self.shares) if self.shares else None, "spread": spread_of(ours),
                 "share_spread": spread_of(self.shares), "samples": len(ours), "best_peer": None, "ratio": None}
         row["flops"], row["bytes"] = self.row["flops"], self.row["bytes"]
+        if self.row.get("visited"):
+            row["visited"] = self.row["visited"]
         if plain is not None and plain is not self:
             pairs = [ms / plain.ms["attune"][r] for r, ms in self.ms["attune"].items() if r in plain.ms["attune"]]
             row["over_plain"] = statistics.median(pairs)

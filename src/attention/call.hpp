@@ -19,8 +19,8 @@ std::vector<int> offsets_of(const AttendShape&, const AttendOptions&);
 template <class T>
 Problem<T> make_problem(const AttendShape&, const AttendOptions&);
 
-/// Whether a call needs no stage at all: scaled dot, no position, no bias, softmax, and no mask but causal, windows
-/// and padding.
+/// Whether a call needs no stage at all: scaled dot, no position, no bias, softmax; with dropout, no mask but causal,
+/// windows and padding.
 bool is_plain(const AttendOptions&);
 /// Why is_plain says no: the first stage that stands in the way; empty if it says yes.
 std::string why_not_plain(const AttendOptions&);

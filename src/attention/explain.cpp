@@ -4,6 +4,7 @@
 #include "attention/call.hpp"
 #include "attention/decode.hpp"
 #include "attention/plain_half.hpp"
+#include "attention/plain_mask.hpp"
 #include "attune/base/cpu.hpp"
 #include "attune/base/error.hpp"
 #include "attune/base/parallel.hpp"
@@ -49,7 +50,11 @@ Explanation explain_tiles(const AttendShape& s, DType dtype, const AttendOptions
   const std::string obstacle = engine::why_not_plain(o);
   if (obstacle.empty()) {
     e.path = "plain";
-    e.why = "scaled dot, softmax, no mask but causal, windows and padding: one fused kernel without any stage call";
+    const engine::PlainMask mask = engine::plain_mask(o.mask);
+    e.why = "scaled dot, softmax, ";
+    e.why += mask.other          ? "a mask: its visible keys in pieces, through one fused kernel without any stage call"
+             : mask.dilation > 1 ? "every n-th key: n windows, through one fused kernel without any stage call"
+                                 : "no mask but causal, windows and padding: one fused kernel without any stage call";
     if (half) e.why += "; float32 copies of the inputs, since " + engine::why_not_half(s, o);
     const bool causal = o.mask.name() == "causal" || o.mask.name() == "both";
     auto plan = [&](auto t) {

@@ -1,39 +1,20 @@
-// The plain path: scaled dot, softmax; full, causal or a window, with or without padding. No stage is called; the
-// kernels do whole blocks, and on request tell the numbers of each row that statistics are made of.
+// The forward of the plain path: scaled dot, softmax, any mask. No stage is called; the kernels do whole blocks, and on
+// request tell the numbers of each row that statistics are made of.
 #include <algorithm>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "attention/call.hpp"
-#include "attention/plain_mask.hpp"
+#include "attention/mask_cut.hpp"
+#include "attention/plain_residues.hpp"
 #include "attention/workspace.hpp"
-#include "attune/attention/mask/both.hpp"
-#include "attune/attention/mask/causal.hpp"
 #include "attune/base/parallel.hpp"
 #include "kernels/denormals.hpp"
 #include "kernels/plain_attention.hpp"
-#include "kernels/tile_plan.hpp"
 
 namespace attune::engine {
 namespace {
-
-int narrower(int a, int b) { return a < 0 ? b : b < 0 ? a : std::min(a, b); }
-
-/// The window as the kernels take it, for rows at p, p + 1, ...: row i sees key j iff p - left + i <= j <= p + right +
-/// i.
-struct Edges {
-  bool causal;
-  int position, span;
-};
-Edges edges(const Window& w, int p, int num_queries, int num_keys) {
-  // Bounds past the ends say nothing; drawn in to where they begin to speak, they cannot overflow.
-  const std::int64_t low = w.left < 0 ? -std::int64_t(num_queries) : std::int64_t(p) - w.left;
-  std::int64_t high = w.right < 0 ? std::int64_t(num_keys) : std::int64_t(p) + w.right;
-  if (low <= -std::int64_t(num_queries)) return {w.right >= 0, int(std::min<std::int64_t>(high, num_keys)), 0};
-  high = std::max(low, std::min<std::int64_t>(high, num_keys));
-  return {true, int(high), int(high - low + 1)};
-}
 
 /// What the kernel tells of each row, [B, H, Tq] each: in the caller's arrays where it has some.
 template <class T>
@@ -58,7 +39,7 @@ struct RowNumbers {
 template <class T>
 bool describe_rows(const Problem<T>& p, const PlainMask& mask, RowNumbers<T>& numbers, const ForwardResult<T>& result) {
   const AttendShape& s = p.shape;
-  std::vector<int> visible(std::size_t(s.num_queries));  // the same for all heads
+  std::vector<int> visible(std::size_t(s.num_queries));  // the same for all heads, unless another mask says so
   std::size_t row = 0;
   for (int b = 0; b < s.batch_size; ++b) {
     const int keys = mask.visible_keys(s, b);
@@ -68,6 +49,7 @@ bool describe_rows(const Problem<T>& p, const PlainMask& mask, RowNumbers<T>& nu
       visible[std::size_t(q)] = e.span > 0 ? std::max(0, end - std::max(0, e.position - e.span + 1)) : end;
     }
     for (int h = 0; h < s.num_heads; ++h, row += std::size_t(s.num_queries)) {
+      if (mask.other) count_visible(*mask.other, s, b, h, p.offset[std::size_t(b)], visible.data());
       T *entropy = numbers.entropy + row, *variance = numbers.variance + row;
       const T* largest = numbers.largest + row;
       T wrong = 0;  // NaN once a number is not finite
@@ -87,41 +69,10 @@ bool describe_rows(const Problem<T>& p, const PlainMask& mask, RowNumbers<T>& nu
   return true;
 }
 
-}  // namespace
-
-PlainMask plain_mask(const AnyMask& mask) {
-  if (mask.get() == nullptr) return {};
-  if (mask.as<Causal>()) return {.window = Causal::window};
-  if (const auto* padding = mask.as<Padding>()) return {.padding = padding};
-  // A window without bounds is left to the stages: it says nothing, except to tests that compare both paths.
-  if (const auto* window = mask.as<Window>())
-    return {.fits = window->left >= 0 || window->right >= 0, .window = *window};
-  if (const auto* both = mask.as<Both>()) {
-    const PlainMask a = plain_mask(both->a), b = plain_mask(both->b);
-    if (a.fits && b.fits && !(a.padding && b.padding)) {
-      return {.window = {narrower(a.window.left, b.window.left), narrower(a.window.right, b.window.right)},
-              .padding = a.padding ? a.padding : b.padding};
-    }
-  }
-  return {.fits = false};
-}
-
-std::string why_not_plain(const AttendOptions& o) {
-  if (o.position) return "position " + std::string(o.position.name()) + " maps queries and keys";
-  if (!o.score.as<ScaledDot>()) return "score " + std::string(o.score.name()) + " is not scaled_dot";
-  if (!o.bias.empty()) return "bias " + std::string(o.bias[0].name()) + " changes logits";
-  if (!plain_mask(o.mask).fits) return "mask " + std::string(o.mask.name()) + " is neither a window nor padding";
-  if (!o.normalizer.as<Softmax>()) return "normalizer " + std::string(o.normalizer.name()) + " is not softmax";
-  return "";
-}
-bool is_plain(const AttendOptions& o) { return why_not_plain(o).empty(); }
-
 template <class T>
-void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardResult<T>& result) {
+void forward_range(const Problem<T>& p, const PlainMask& mask, T scale, const ForwardResult<T>& result) {
   const AttendShape& s = p.shape;
-  const PlainMask mask = plain_mask(o.mask);
   const bool causal = mask.window.left >= 0 || mask.window.right >= 0;
-  const T scale = T(o.score.as<ScaledDot>()->scale_of(s));
   const int block = kernels::plain_block_queries<T>(s.key_dim, s.value_dim, causal);
   const int blocks = (s.num_queries + block - 1) / block;
   const std::size_t bytes = kernels::plain_forward_workspace<T>(s.key_dim, s.value_dim);
@@ -129,7 +80,7 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
   std::optional<RowNumbers<T>> rows;
   if (wanted) rows.emplace(std::size_t(s.batch_size) * s.num_heads * s.num_queries, result);
   // Decoding: the heads that share a key head stand as rows of one call, so that keys and values are read once.
-  const bool shared = s.num_queries == 1 && s.group() > 1 && s.group() <= block && !p.drops();
+  const bool shared = s.num_queries == 1 && s.group() > 1 && s.group() <= block && !p.drops() && !mask.other;
   const int heads = shared ? s.num_kv_heads : s.num_heads;
   // One head's blocks side by side: threads share its keys in cache. The longest block of a causal head first.
   struct Place {
@@ -164,6 +115,11 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
     if (result.lse) call.lse = result.lse + (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries + q;
     call.queries = n, call.num_keys = keys, call.head_dim = s.key_dim, call.value_dim = s.value_dim;
     call.scale = scale, call.causal = edge.causal, call.position = edge.position, call.span = edge.span;
+    thread_local MaskCut cut;
+    if (mask.other) {
+      cut.bind(*mask.other, s, b, h, q, p.offset[std::size_t(b)]);
+      call.cut = &cut;
+    }
     call.dropout = {p.keep_threshold, p.seed, p.first_batch + b, h, q};
     // The keys of the next head are fetched during the last block before it; where a causal head has few blocks, during
     // its first, since the last is too short for that (256 heads of 128 x 128 x 32: 4 to 8 % of the time).
@@ -197,123 +153,40 @@ void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardRes
   }
 }
 
-namespace {
-
-/// The backward's tasks: the keys of every (batch, key head) in parts. A pool of threads finds work even where there
-/// are few heads, since the parts of one pass over its queries one block behind the other (kernels::Turn); parts below
-/// a super-block are for those, because they cost up to a hundredth of the time. The cut depends on the problem alone.
-struct BackwardParts {
-  static constexpr int kTasks = 8, kLeastKeys = 256;
-  int keys, count;  // of each part; parts of a key head
-  BackwardParts(const kernels::TilePlan& plan, const AttendShape& s) : keys(plan.super_keys) {
-    const auto tasks = [&] { return std::int64_t(s.batch_size) * s.num_kv_heads * number(s.num_keys); };
-    while (tasks() < kTasks && keys >= 2 * kLeastKeys) keys = (keys / 2 + plan.keys - 1) / plan.keys * plan.keys;
-    count = number(s.num_keys);
-  }
-  int number(int n) const { return std::max(1, int((std::int64_t(n) + keys - 1) / keys)); }
-};
-
-/// Frees those who wait for a part, whichever way it ends.
-struct Leaving {
-  const kernels::Turn& turn;
-  ~Leaving() { turn.leave(); }
-};
-
 }  // namespace
 
 template <class T>
-std::int64_t plain_backward_bytes(const AttendShape& s, bool causal) {
-  const BackwardParts parts(kernels::backward_plan<T>(s.key_dim, s.value_dim, causal), s);
-  if (parts.count == 1) return 0;
-  return std::int64_t(s.batch_size) *
-         (std::int64_t(s.num_heads) * s.num_queries * std::int64_t(sizeof(T)) +
-          std::int64_t(s.num_kv_heads) * parts.count * std::int64_t(sizeof(kernels::Passed)));
-}
-
-template <class T>
-void plain_backward(const Problem<T>& p, const AttendOptions& o, const BackwardInputs<T>& in,
-                    const BackwardResult<T>& result) {
-  const AttendShape& s = p.shape;
+void plain_forward(const Problem<T>& p, const AttendOptions& o, const ForwardResult<T>& result) {
   const PlainMask mask = plain_mask(o.mask);
-  const bool causal = mask.window.left >= 0 || mask.window.right >= 0;
-  const T scale = T(o.score.as<ScaledDot>()->scale_of(s));
-  const std::size_t bytes = kernels::plain_backward_workspace<T>(s.num_queries, s.key_dim, s.value_dim);
-  const kernels::TilePlan plan = kernels::backward_plan<T>(s.key_dim, s.value_dim, causal);
-  const BackwardParts parts(plan, s);
-  const std::int64_t heads = std::int64_t(s.batch_size) * s.num_kv_heads, tasks = heads * parts.count,
-                     threads = num_threads();
-  std::vector<T> deltas(parts.count > 1 ? std::size_t(s.batch_size) * s.num_heads * s.num_queries : 0);
-  std::vector<kernels::Passed> passed(parts.count > 1 ? std::size_t(tasks) : 0);
-  // All first parts, then all second ones: no part waits where there are more heads than threads.
-  struct Place {
-    int batch, kv, head, first_key;
-  };
-  const auto place = [&](std::int64_t t) {
-    const int kv = int(t % s.num_kv_heads);
-    return Place{int(t / s.num_kv_heads % s.batch_size), kv, kv * s.group(), int(t / heads) * parts.keys};
-  };
-  parallel_for(tasks, [&](std::int64_t t) {
-    const kernels::FlushDenormals here;
-    const auto [b, kv, h, first_key] = place(t);
-    const std::ptrdiff_t row = (std::ptrdiff_t(b) * s.num_heads + h) * s.num_queries;
-    kernels::PlainBackward<T> call;
-    if (parts.count > 1) {
-      call.deltas = deltas.data() + row;
-      call.first_key = first_key, call.end_key = first_key + parts.keys;
-      call.turn = {.before = t < heads ? nullptr : &passed[std::size_t(t - heads)], .own = &passed[std::size_t(t)]};
+  const T scale = T(o.score.as<ScaledDot>()->scale_of(p.shape));
+  if (mask.dilation == 1) return forward_range(p, mask, scale, result);
+  each_residue(p, mask, [&](const Residue<T>& r) {
+    ResidueRows<T> rows(r);
+    RowStatistics<T> statistics;
+    ForwardResult<T> part{.out = r.queries(result.out)};
+    if (result.lse) part.lse = rows.room();
+    if (result.entropy) part.entropy = rows.room();
+    if (result.statistics) {
+      statistics.resize(rows.size());
+      part.statistics = &statistics;
     }
-    const Leaving leaving{call.turn};
-    call.query = p.query.matrix(b, h, 0, 1, 1).data, call.query_stride = p.query.row, call.query_head = p.query.head;
-    call.key = p.key.matrix(b, kv, 0, 1, 1).data, call.key_stride = p.key.row;
-    call.value = p.value.matrix(b, kv, 0, 1, 1).data, call.value_stride = p.value.row;
-    call.out = in.out.matrix(b, h, 0, 1, 1).data, call.out_stride = in.out.row, call.out_head = in.out.head;
-    call.dout = in.dout.matrix(b, h, 0, 1, 1).data, call.dout_stride = in.dout.row, call.dout_head = in.dout.head;
-    call.lse = in.lse + row, call.lse_head = s.num_queries;
-    if (in.dlse) call.dlse = in.dlse + row;
-    if (result.query.data) {
-      call.dquery = result.query.matrix(b, h, 0, 1, 1).data;
-      call.dquery_stride = result.query.row, call.dquery_head = result.query.head;
-    }
-    if (result.key.data) call.dkey = result.key.matrix(b, kv, 0, 1, 1).data, call.dkey_stride = result.key.row;
-    if (result.value.data)
-      call.dvalue = result.value.matrix(b, kv, 0, 1, 1).data, call.dvalue_stride = result.value.row;
-    call.group = s.group(), call.num_queries = s.num_queries, call.num_keys = mask.visible_keys(s, b);
-    call.head_dim = s.key_dim, call.value_dim = s.value_dim, call.scale = scale;
-    const Edges edge = edges(mask.window, p.offset[std::size_t(b)], s.num_queries, call.num_keys);
-    call.causal = edge.causal, call.position = edge.position, call.span = edge.span;
-    call.dropout = {p.keep_threshold, p.seed, p.first_batch + b, h, 0};
-    if (const std::int64_t likely = t + threads; likely < tasks) {
-      const Place next = place(likely);
-      const int keys = mask.visible_keys(s, next.batch) - next.first_key;
-      const Edges ahead = edges(mask.window, p.offset[std::size_t(next.batch)], s.num_queries, keys + next.first_key);
-      const int query = ahead.causal ? std::max(0, next.first_key - ahead.position) / plan.queries * plan.queries : 0;
-      call.next.queries = std::min(s.num_queries - query, plan.queries);
-      call.next.keys = std::min(keys, plan.keys);
-      if (call.next.queries > 0 && call.next.keys > 0) {
-        const auto rows = [](const auto& x, int batch, int head, int first) {
-          return x.data ? x.matrix(batch, head, first, 1, 1).data : nullptr;
-        };
-        call.next.query = rows(p.query, next.batch, next.head, query);
-        call.next.dout = rows(in.dout, next.batch, next.head, query);
-        if (next.first_key == 0) call.next.out = rows(in.out, next.batch, next.head, query);
-        call.next.dquery = rows(result.query, next.batch, next.head, query);
-        call.next.key = rows(p.key, next.batch, next.kv, next.first_key);
-        call.next.value = rows(p.value, next.batch, next.kv, next.first_key);
-        call.next.dkey = rows(result.key, next.batch, next.kv, next.first_key);
-        call.next.dvalue = rows(result.value, next.batch, next.kv, next.first_key);
-      }
-    }
-    kernels::plain_backward(call, Workspace(bytes).begin());
+    forward_range(r.problem, r.mask, scale, part);
+    rows.give(part.lse, result.lse);
+    rows.give(part.entropy, result.entropy);
+    if (!result.statistics) return;
+    RowStatistics<T>& all = *result.statistics;
+    rows.give(statistics.largest_score.data(), all.largest_score.data());
+    rows.give(statistics.smallest_score.data(), all.smallest_score.data());
+    rows.give(statistics.largest_logit.data(), all.largest_logit.data());
+    rows.give(statistics.largest_prob.data(), all.largest_prob.data());
+    rows.give(statistics.variance.data(), all.variance.data());
+    rows.give(statistics.sink_mass.data(), all.sink_mass.data());
+    rows.give(statistics.visible.data(), all.visible.data());
+    rows.give(statistics.non_finite.data(), all.non_finite.data());
   });
 }
 
 template void plain_forward<float>(const Problem<float>&, const AttendOptions&, const ForwardResult<float>&);
 template void plain_forward<double>(const Problem<double>&, const AttendOptions&, const ForwardResult<double>&);
-template std::int64_t plain_backward_bytes<float>(const AttendShape&, bool);
-template std::int64_t plain_backward_bytes<double>(const AttendShape&, bool);
-template void plain_backward<float>(const Problem<float>&, const AttendOptions&, const BackwardInputs<float>&,
-                                    const BackwardResult<float>&);
-template void plain_backward<double>(const Problem<double>&, const AttendOptions&, const BackwardInputs<double>&,
-                                     const BackwardResult<double>&);
 
 }  // namespace attune::engine

@@ -286,7 +286,7 @@ bool is_half(DType dtype) { return dtype == DType::bfloat16 || dtype == DType::f
 std::string why_not_half(const AttendShape& s, const AttendOptions& o) {
   const std::string stage = why_not_plain(o);
   if (!stage.empty()) return stage;
-  if (const PlainMask mask = plain_mask(o.mask); !mask.fits || mask.has_window())
+  if (const PlainMask mask = plain_mask(o.mask); !mask.is_range() || mask.has_window())
     return "mask " + std::string(o.mask.name()) + " is more than causal and padding";
   return s.query_dim != s.key_dim || s.num_queries < 1 || s.num_keys < 1 ? "there is nothing to multiply" : "";
 }

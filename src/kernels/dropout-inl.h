@@ -10,6 +10,7 @@
 #endif
 
 #include <algorithm>
+#include <cstring>
 
 #include "attune/base/rng.hpp"
 #include "kernels/dropout.hpp"
@@ -108,6 +109,44 @@ HWY_INLINE void drop_tile(T* x, std::ptrdiff_t stride, const Dropped& at, int qu
   int i = 0;
   for (; i + kL <= queries; i += kL) drop_lanes<true>(x + i, stride, at, std::uint32_t(query0 + i), kL, key0, keys);
   if (i < queries) drop_lanes<false>(x + i, stride, at, std::uint32_t(query0 + i), queries - i, key0, keys);
+#endif
+}
+
+/// Which pairs are kept, as bits of rows[j]; queries <= 64.
+HWY_INLINE void kept_tile(std::uint64_t* rows, const Dropped& at, int query0, int queries, int key0, int keys) {
+#if HWY_TARGET == HWY_SCALAR
+  for (int j = 0; j < keys; ++j) rows[j] = 0;
+  for (int i = 0; i < queries; ++i) {
+    for (int first = key0 / 8 * 8; first < key0 + keys; first += 8) {
+      const PhiloxCounter block = philox<7>({std::uint32_t(query0 + i), std::uint32_t(first) / 8, at.head, at.batch},
+                                            {std::uint32_t(at.seed), std::uint32_t(at.seed >> 32)});
+      for (int key = std::max(first, key0); key < std::min(first + 8, key0 + keys); ++key) {
+        const std::uint32_t bits = (block[std::size_t(key % 8 / 2)] >> (16 * (key % 2))) & 0xffffu;
+        rows[key - key0] |= std::uint64_t(bits < at.threshold) << i;
+      }
+    }
+  }
+#else
+  constexpr int kL = kLaneCount<float>;
+  const hn::RebindToUnsigned<Lanes<float>> du;
+  const hn::RebindToSigned<Lanes<float>> di;
+  const auto threshold = hn::BitCast(di, hn::Set(du, at.threshold));
+  hn::Vec<decltype(du)> word[4];
+  for (int i = 0; i < queries; i += kL) {
+    for (int first = key0 / 8 * 8; first < key0 + keys; first += 8) {
+      random_words(at, std::uint32_t(query0 + i), std::uint32_t(first) / 8, 0.0f, word);
+      ATTUNE_UNROLL for (int e = 0; e < 8; ++e) {
+        const int j = first + e - key0;
+        if (j < 0 || j >= keys) continue;
+        const auto bits = e % 2 ? hn::ShiftRight<16>(word[e / 2]) : hn::And(word[e / 2], hn::Set(du, 0xffffu));
+        std::uint8_t stays[8] = {};
+        hn::StoreMaskBits(di, hn::Lt(hn::BitCast(di, bits), threshold), stays);
+        std::uint64_t lanes;
+        std::memcpy(&lanes, stays, 8);
+        rows[j] = i == 0 ? lanes : rows[j] | lanes << i;
+      }
+    }
+  }
 #endif
 }
 

@@ -23,6 +23,9 @@ void drop_f32(float* x, std::ptrdiff_t stride, const Dropped& at, int query0, in
 void drop_f64(double* x, std::ptrdiff_t stride, const Dropped& at, int query0, int queries, int key0, int keys) {
   drop_tile(x, stride, at, query0, queries, key0, keys);
 }
+void kept_bits_any(std::uint64_t* rows, const Dropped& at, int query0, int queries, int key0, int keys) {
+  kept_tile(rows, at, query0, queries, key0, keys);
+}
 
 }  // namespace attune::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -39,6 +42,11 @@ void drop(double* x, std::ptrdiff_t stride, std::uint64_t seed, int batch, int h
           int keys, std::uint32_t threshold) {
   ATTUNE_DISPATCH(drop_f64)
   (x, stride, {seed, batch, head, threshold}, query0, queries, key0, keys);
+}
+
+void kept_bits(std::uint64_t* rows, std::uint64_t seed, int batch, int head, int query0, int queries, int key0,
+               int keys, std::uint32_t threshold) {
+  ATTUNE_DISPATCH(kept_bits_any)(rows, {seed, batch, head, threshold}, query0, queries, key0, keys);
 }
 
 }  // namespace attune::kernels

@@ -29,4 +29,8 @@ void drop(float* x, std::ptrdiff_t stride, std::uint64_t seed, int batch, int he
 void drop(double* x, std::ptrdiff_t stride, std::uint64_t seed, int batch, int head, int query0, int queries, int key0,
           int keys, std::uint32_t threshold);
 
+/// Bit i of rows[j]: whether the pair (query0 + i, key0 + j) is kept. queries <= 64; bits past them may be anything.
+void kept_bits(std::uint64_t* rows, std::uint64_t seed, int batch, int head, int query0, int queries, int key0,
+               int keys, std::uint32_t threshold);
+
 }  // namespace attune::kernels

@@ -1,4 +1,5 @@
-// The plain path: scaled dot product, softmax; every key visible, causal or a window; with no stage calls.
+// The plain path: scaled dot product, softmax; every key visible, causal, a window, or what a mask cuts out; with no
+// stage calls.
 //
 //   forward   S = scale * K Q^T [keys][queries],  P = exp(S - max),  out = (V^T P / sum)^T,  lse = max + log(sum)
 //   backward  P = exp(S - lse),  dP = V dout^T,  dS = P (dP - delta),  delta = rowsum(dout * out) - dlse,
@@ -16,6 +17,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "kernels/plain_cut.hpp"
 #include "kernels/turn.hpp"
 
 namespace attune::kernels {
@@ -48,8 +50,9 @@ struct PlainForward {
   int queries = 0, num_keys = 0, head_dim = 0, value_dim = 0;
   T scale = 1;
   bool causal = false;
-  int position = 0;  // causal: row i sees key j iff j <= position + i; may be negative
-  int span = 0;      // and, where span > 0, iff j > position + i - span: a window
+  int position = 0;         // causal: row i sees key j iff j <= position + i; may be negative
+  int span = 0;             // and, where span > 0, iff j > position + i - span: a window
+  PlainCut* cut = nullptr;  // or a mask, instead of causal, position and span, and of dropout
   PlainDropout dropout;
   // What the likely next call reads and this one does not, with the same strides: fetched meanwhile. May be null.
   const T *next_query = nullptr, *next_key = nullptr, *next_value = nullptr;
@@ -95,6 +98,7 @@ struct PlainBackward {
   T scale = 1;
   bool causal = false;
   int position = 0, span = 0;  // as in PlainForward, of row 0 of every head
+  PlainCut* cut = nullptr;     // as in PlainForward
   PlainDropout dropout;        // of the first head and row
   // A part: keys first_key .. end_key-1. Parts share deltas; a lone one needs none.
   int first_key = 0, end_key = std::numeric_limits<int>::max();

@@ -24,6 +24,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <type_traits>
 
 #include "kernels/dispatch.hpp"
@@ -33,7 +34,7 @@
 #include "hwy/foreach_target.h"
 
 #include "kernels/dropout-inl.h"
-#include "kernels/plain-inl.h"
+#include "kernels/plain_pieces-inl.h"
 #include "kernels/tile_product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -167,22 +168,24 @@ HWY_NOINLINE void add_query_gradients(const BackwardBlock<T>& b, int key, int j0
                  in.dquery_stride, stairs, ahead);
 }
 
-/// All three pair by pair, for a tile at an edge with a NaN or infinity that some pair does not see: 0 * NaN never
-/// happens because hidden pairs are not visited.
+/// All three of key j of the tile at `key` and query i. Where a tile holds a NaN or infinity that some pair does not
+/// see, its gradients are added pair by pair: 0 * NaN never happens because hidden pairs are not visited.
+template <class T>
+HWY_NOINLINE void add_pair_gradients(const BackwardBlock<T>& b, int key, int j, int i) {
+  const PlainBackward<T>& in = b.in;
+  const T p = b.probs[std::ptrdiff_t(j) * b.width + i], s = b.dlogits[std::ptrdiff_t(j) * b.width + i];
+  for (int d = 0; in.dvalue && d < in.value_dim; ++d)
+    in.dvalue[(key + j) * in.dvalue_stride + d] += p * b.dout[i * in.dout_stride + d];
+  for (int d = 0; in.dkey && d < in.head_dim; ++d)
+    in.dkey[(key + j) * in.dkey_stride + d] += s * b.query[i * in.query_stride + d];
+  for (int d = 0; in.dquery && d < in.head_dim; ++d)
+    b.dquery[i * in.dquery_stride + d] += s * in.key[(key + j) * in.key_stride + d];
+}
 template <class T>
 HWY_NOINLINE void add_visible_gradients(const BackwardBlock<T>& b, int key, int keys, int from) {
-  const PlainBackward<T>& in = b.in;
   for (int j = 0; j < keys; ++j) {
-    const int end = in.span > 0 ? std::min(b.queries, from + j + in.span) : b.queries;
-    for (int i = std::max(0, from + j); i < end; ++i) {
-      const T p = b.probs[std::ptrdiff_t(j) * b.width + i], s = b.dlogits[std::ptrdiff_t(j) * b.width + i];
-      for (int d = 0; in.dvalue && d < in.value_dim; ++d)
-        in.dvalue[(key + j) * in.dvalue_stride + d] += p * b.dout[i * in.dout_stride + d];
-      for (int d = 0; in.dkey && d < in.head_dim; ++d)
-        in.dkey[(key + j) * in.dkey_stride + d] += s * b.query[i * in.query_stride + d];
-      for (int d = 0; in.dquery && d < in.head_dim; ++d)
-        b.dquery[i * in.dquery_stride + d] += s * in.key[(key + j) * in.key_stride + d];
-    }
+    const int end = b.in.span > 0 ? std::min(b.queries, from + j + b.in.span) : b.queries;
+    for (int i = std::max(0, from + j); i < end; ++i) add_pair_gradients(b, key, j, i);
   }
 }
 
@@ -212,6 +215,68 @@ HWY_NOINLINE void partial_tile(const BackwardBlock<T>& b, int key, int keys, Upc
   for (int i = first; i < last; i += kStrip) {
     const int j0 = in.span > 0 ? std::max(0, i - from - in.span + 1) : 0, j1 = std::min(keys, i + kStrip - from);
     if (j0 < j1) add_query_gradients(b, key, j0, j1, i, std::min(last, i + kStrip), keys_of_query, ahead);
+  }
+}
+
+/// Keys of which some lanes of the block see some; the first of them is row `key` of in.key.
+template <class T>
+HWY_NOINLINE void piece_tile(const BackwardBlock<T>& b, const PlainPiece& p, int key, Upcoming* ahead) {
+  const PlainBackward<T>& in = b.in;
+  const int end = std::min(p.end, b.width), last = std::min(p.end, b.queries);
+  weights_and_dlogits(b, key, 0, p.keys, p.first, end, ahead);
+  bool finite = true;
+  if (p.bits) {
+    for (int c = p.first; c < end; c += kLaneCount<T>) {
+      const SeenBits<T> see{p.bits, c};
+      for (int j = 0; j < p.keys; ++j) {
+        const std::ptrdiff_t at = std::ptrdiff_t(j) * b.width + c;
+        store(hn::IfThenElseZero(see(j), load(b.probs + at)), b.probs + at);
+        store(hn::IfThenElseZero(see(j), load(b.dlogits + at)), b.dlogits + at);
+      }
+    }
+    finite = rows_finite(in.key + key * in.key_stride, p.keys, in.head_dim, in.key_stride) &&
+             rows_finite(b.query + p.first * in.query_stride, last - p.first, in.head_dim, in.query_stride) &&
+             rows_finite(b.dout + p.first * in.dout_stride, last - p.first, in.value_dim, in.dout_stride);
+  }
+  if (finite) {
+    add_key_gradients(b, key, 0, p.keys, p.first, last, {}, ahead);
+    add_query_gradients(b, key, 0, p.keys, p.first, last, {}, ahead);
+    return;
+  }
+  for (int j = 0; j < p.keys; ++j) {
+    for (int i = p.first; i < last; ++i) {
+      if (p.bits[j] >> i & 1) add_pair_gradients(b, key, j, i);
+    }
+  }
+}
+
+/// The block against keys first_key .. end_key-1 as a mask cuts them. `in` is the call of the block b, whose rows stand
+/// for those of a piece that is gathered into `memory`.
+template <class T>
+HWY_INLINE void walk_pieces(const BackwardBlock<T>& b, PlainBackward<T>& in, std::span<const PlainPiece> pieces,
+                            int most, T* memory, Upcoming* ahead) {
+  const PlainBackward<T> given = in;
+  T* const values = memory + std::ptrdiff_t(most) * in.head_dim;
+  T* const dkeys = values + std::ptrdiff_t(most) * in.value_dim;
+  T* const dvalues = dkeys + std::ptrdiff_t(most) * in.head_dim;
+  for (const PlainPiece& p : pieces) {
+    if (!p.rows) {
+      piece_tile(b, p, p.key, ahead);
+      continue;
+    }
+    gather_rows(given.key, given.key_stride, p.rows, p.keys, in.head_dim, memory);
+    gather_rows(given.value, given.value_stride, p.rows, p.keys, in.value_dim, values);
+    in.key = memory, in.key_stride = in.dkey_stride = in.head_dim;
+    in.value = values, in.value_stride = in.dvalue_stride = in.value_dim;
+    std::fill(dkeys, dkeys + std::ptrdiff_t(p.keys) * in.head_dim, T(0));
+    std::fill(dvalues, dvalues + std::ptrdiff_t(p.keys) * in.value_dim, T(0));
+    in.dkey = given.dkey ? dkeys : nullptr, in.dvalue = given.dvalue ? dvalues : nullptr;
+    piece_tile(b, p, 0, ahead);
+    if (given.dkey) scatter_rows(dkeys, p.rows, p.keys, in.head_dim, given.dkey, given.dkey_stride);
+    if (given.dvalue) scatter_rows(dvalues, p.rows, p.keys, in.value_dim, given.dvalue, given.dvalue_stride);
+    in.key = given.key, in.key_stride = given.key_stride, in.value = given.value, in.value_stride = given.value_stride;
+    in.dkey = given.dkey, in.dkey_stride = given.dkey_stride;
+    in.dvalue = given.dvalue, in.dvalue_stride = given.dvalue_stride;
   }
 }
 
@@ -298,7 +363,8 @@ HWY_INLINE void tile(const BackwardBlock<T>& b, int key, int keys, bool full, in
 }
 
 template <class T>
-HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* workspace) {
+HWY_INLINE void backward(const PlainBackward<T>& call, const TilePlan& plan, T* workspace) {
+  PlainBackward<T> in = call;
   BackwardBlock<T> b{.in = in, .dropped = {in.dropout.seed, in.dropout.batch, in.dropout.head, in.dropout.threshold}};
   const int most = plan.queries, end_key = std::min(in.num_keys, in.end_key);
   b.queries_t = workspace;
@@ -307,7 +373,8 @@ HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* wo
   b.dlogits = b.probs + std::ptrdiff_t(plan.keys) * most;
   b.lse = b.dlogits + std::ptrdiff_t(plan.keys) * most;
   b.delta = b.lse + most;
-  T* const own_deltas = b.delta + most;  // [num_queries] of one head
+  T* const gathered = b.delta + most;  // rows of keys and values of a tile and of their gradients
+  T* const own_deltas = gathered + std::ptrdiff_t(plan.keys) * 2 * (in.head_dim + in.value_dim);  // [num_queries]
   const std::int64_t blocks = (in.num_queries + most - 1) / most;
   // Past the last query that sees a key before `key`.
   const auto past_of = [&](int key) {
@@ -345,9 +412,11 @@ HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* wo
           block_deltas(b, out + q * in.out_stride, dlse ? dlse + q : nullptr, deltas + q);
           known = q + b.queries;
         }
+        std::span<const PlainPiece> pieces;
+        if (in.cut) pieces = in.cut->pieces(head, int(q), b.queries, super, super_end, plan.keys);
         const Visible visible = visible_keys(in.causal, b.position, b.queries, super_end, in.span);
         const int begin = std::max(super, visible.begin), full_begin = std::max(super, visible.full_begin);
-        if (visible.end <= begin) continue;
+        if (in.cut ? pieces.empty() : visible.end <= begin) continue;
         begin_block(b, lse + q, deltas + q);
         Upcoming ahead;
         const std::int64_t next = q + most;
@@ -358,7 +427,8 @@ HWY_INLINE void backward(const PlainBackward<T>& in, const TilePlan& plan, T* wo
           add_next_call(in, ahead);
         }
         ahead.spread(3 * (visible.end - begin) / block_rows(2));
-        for (int key = begin; key < visible.end;) {
+        if (in.cut) walk_pieces(b, in, pieces, plan.keys, gathered, &ahead);
+        for (int key = begin; !in.cut && key < visible.end;) {
           const bool full = key >= full_begin && key < visible.full_end;
           const int end = full ? visible.full_end : key < full_begin ? full_begin : visible.end;
           const int keys = std::min(plan.keys, end - key);
@@ -399,9 +469,10 @@ std::size_t plain_backward_workspace(int num_queries, int head_dim, int value_di
   std::size_t most = 0;
   for (bool causal : {false, true}) {
     const TilePlan plan = backward_plan<T>(head_dim, value_dim, causal);
-    const std::size_t rows =
-        std::size_t(head_dim) + std::size_t(value_dim) + 2 * std::size_t(std::max(plan.keys, 16)) + 2;
-    most = std::max(most, (rows * std::size_t(plan.queries) + std::size_t(num_queries)) * sizeof(T));
+    const std::size_t widths = std::size_t(head_dim) + std::size_t(value_dim),
+                      keys = std::size_t(std::max(plan.keys, 16));
+    const std::size_t numbers = (widths + 2 * keys + 2) * std::size_t(plan.queries) + 2 * keys * widths;
+    most = std::max(most, (numbers + std::size_t(num_queries)) * sizeof(T));
   }
   return most;
 }

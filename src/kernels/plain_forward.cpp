@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 
 #include "kernels/dispatch.hpp"
 #include "kernels/plain_attention.hpp"
@@ -26,6 +27,7 @@
 
 #include "hwy/foreach_target.h"
 
+#include "kernels/plain_pieces-inl.h"
 #include "kernels/plain_weights-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -114,10 +116,87 @@ HWY_NOINLINE void partial_tile(const ForwardBlock<T>& b, int key, int keys, Upco
   }
 }
 
-/// Entropy, variance and extremes of each row from its moments, relative to the largest logit: exact where logits are
-/// large. Rows first .. last-1 see a key.
+/// The weights of a piece in one pass. False, with the sums as before, if some row's reference must change.
 template <class T>
-HWY_NOINLINE void describe_rows(const ForwardBlock<T>& b, int first, int last) {
+HWY_INLINE bool piece_weights_at_once(const ForwardBlock<T>& b, const PlainPiece& p, const T* k, int end,
+                                      Upcoming* ahead) {
+  if (b.misses >= kMisses || !begun(b, p.first, end)) return false;
+  keep_sums(b, p.first, end);
+  std::uint64_t all = ~std::uint64_t(0);  // lanes that see all keys
+  for (int j = 0; p.bits && j < p.keys; ++j) all &= p.bits[j];
+  const auto sees_all = [&](int c) { return (all >> c & lanes_between(0, kStrip)) == lanes_between(0, kStrip); };
+  int from = p.first;
+  while (from < end && !sees_all(from)) from += kStrip;
+  int to = from;
+  while (to < end && sees_all(to)) to += kStrip;
+  weights_where_seen(
+      b, p.keys, k, p.first, end, std::min(from, end), std::min(to, end),
+      [&](int c) HWY_ATTR {
+        return SeenBits<T>{p.bits, c};
+      },
+      b.weights, ahead);
+  if (stands(b, p.first, end)) return true;
+  ++b.misses;
+  restore_sums(b, p.first, end);
+  return false;
+}
+
+/// The same in several passes. Rows whose reference stays get the same bits as above.
+template <class T>
+HWY_NOINLINE void piece_weights_in_passes(const ForwardBlock<T>& b, const PlainPiece& p, const T* k, int end) {
+  const PlainForward<T>& in = b.in;
+  const Vec<T> hidden = set(-std::numeric_limits<T>::infinity());
+  product_into<Into::begin, true>(p.keys, end - p.first, in.head_dim, k, in.key_stride, 1, b.queries + p.first, b.width,
+                                  b.weights + p.first, b.width, b.start + p.first);
+  for (int c = p.first; c < end; c += kLaneCount<T>) {
+    const Vec<T> sum = load(b.sum + c), start = load(b.start + c);
+    const bool fresh = hn::AllFalse(Lanes<T>(), hn::Gt(sum, zero<T>()));
+    const SeenBits<T> see{p.bits, c};
+    Vec<T> top = hidden, total = sum;
+    T* at = b.weights + c;
+    for (int j = 0; j < p.keys; ++j, at += b.width) {
+      Vec<T> logit = load(at);
+      if (p.bits) {
+        logit = hn::IfThenElse(see(j), logit, hidden);
+        store(logit, at);
+      }
+      top = hn::Max(top, logit);
+      if (!fresh) total = hn::Add(total, exp2(logit));
+    }
+    const auto stays = hn::And(hn::Gt(sum, zero<T>()), hn::Le(total, set(T(kMostSum))));
+    store(hn::IfThenElse(hn::Or(stays, hn::Not(is_number<T>(top))), start, hn::Sub(start, top)), b.next + c);
+  }
+  exponentiate<true>(b, b.weights, p.keys, p.first, end);
+  rescale_out(b, p.first, end);
+}
+
+/// Keys of which some lanes of the block see some; the first of them is row `key` of in.key. If a value is not finite,
+/// the second product runs pair by pair over what is visible.
+template <class T>
+HWY_NOINLINE void piece_tile(const ForwardBlock<T>& b, const PlainPiece& p, int key, Upcoming* ahead) {
+  const PlainForward<T>& in = b.in;
+  const int end = std::min(p.end, b.width);
+  const T *k = in.key + key * in.key_stride, *v = in.value + key * in.value_stride;
+  if (!piece_weights_at_once(b, p, k, end, ahead)) piece_weights_in_passes(b, p, k, end);
+  if (!p.bits || rows_finite(v, p.keys, in.value_dim, in.value_stride)) {
+    product_into<Into::add, true>(in.value_dim, end - p.first, p.keys, v, 1, in.value_stride, b.weights + p.first,
+                                  b.width, b.out + p.first, b.width, static_cast<T*>(nullptr), ahead);
+    return;
+  }
+  for (int j = 0; j < p.keys; ++j) {
+    for (int i = p.first; i < end; ++i) {
+      if (!(p.bits[j] >> i & 1)) continue;
+      const T weight = b.weights[std::ptrdiff_t(j) * b.width + i];
+      for (int d = 0; d < in.value_dim; ++d)
+        b.out[std::ptrdiff_t(d) * b.width + i] += v[j * in.value_stride + d] * weight;
+    }
+  }
+}
+
+/// Entropy, variance and extremes of each row from its moments, relative to the largest logit: exact where logits are
+/// large. Bit i of `seeing`: row i sees a key.
+template <class T>
+HWY_NOINLINE void describe_rows(const ForwardBlock<T>& b, std::uint64_t seeing) {
   constexpr T kInfinity = std::numeric_limits<T>::infinity();
   const PlainForward<T>& in = b.in;
   const Vec<T> nats = set(T(kLn2));
@@ -136,18 +215,119 @@ HWY_NOINLINE void describe_rows(const ForwardBlock<T>& b, int first, int last) {
     store_first(hn::NegMulAdd(mean, mean, second), in.variance + i, n);
   }
   for (int i = 0; i < in.queries; ++i) {
-    if (i >= first && i < last) continue;
+    if (seeing >> i & 1) continue;
     in.largest[i] = -kInfinity, in.smallest[i] = kInfinity, in.entropy[i] = in.variance[i] = in.largest_prob[i] = T(0);
   }
 }
+
+/// Numbers of a row: ForwardBlock's from `sum` on.
+constexpr int kRowNumbers = 13;
 
 /// Of keys and values of one head: up to here the processor's own fetching keeps up (4096 keys of width 64 run as fast
 /// as 1024, 16384 lose a tenth).
 constexpr std::int64_t kNearBytes = std::int64_t(4) << 20;
 
+/// What a call writes and the next one reads, within the products of so many rows.
 template <class T>
-HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* workspace) {
+HWY_INLINE void fetch_for_next(const PlainForward<T>& in, const TilePlan& plan, int rows, Upcoming& ahead) {
+  ahead.add(in.out, in.out_stride, in.queries, in.value_dim);
+  ahead.add(in.next_query, in.query_stride, in.next_queries, in.head_dim);
+  ahead.add(in.next_key, in.key_stride, std::min(in.next_keys, plan.keys), in.head_dim);
+  ahead.add(in.next_value, in.value_stride, std::min(in.next_keys, plan.keys), in.value_dim);
+  ahead.spread(rows);
+}
+
+/// Of a block: which rows see a key, and in how many tiles the keys were.
+struct Walked {
+  std::uint64_t seeing;
+  int tiles;
+};
+
+/// The tiles of a block: all, causal or a window.
+template <class T>
+HWY_INLINE Walked walk_range(const ForwardBlock<T>& b, const TilePlan& plan) {
+  const PlainForward<T>& in = b.in;
+  const Visible visible = visible_keys(in.causal, in.position, in.queries, in.num_keys, in.span);
+  // Tiles that all queries see come first: they begin the output, and rows that have a reference go faster.
+  if (visible.full_begin >= visible.full_end) std::fill(b.out, b.out + std::ptrdiff_t(in.value_dim) * b.width, T(0));
+  // During the last tile and those of the diagonal.
+  Upcoming ahead;
+  const int inner = visible.full_end - visible.full_begin,
+            edge = visible.end - visible.full_end + visible.full_begin - visible.begin;
+  const int last_keys = inner > 0 ? (inner - 1) % plan.keys + 1 : 0;
+  fetch_for_next(in, plan,
+                 (last_keys + (inner > 0 ? in.value_dim : 0)) / block_rows(kMaxVectors) +
+                     edge / kStrip * (2 + in.value_dim / block_rows(1)),
+                 ahead);
+  // Keys and values beyond the nearer caches come from far away: the next tile is fetched during this one.
+  const bool far = std::int64_t(in.num_keys) * (in.head_dim + in.value_dim) * int(sizeof(T)) > kNearBytes;
+  for (int key = visible.full_begin; key < visible.full_end; key += plan.keys) {
+    const bool first = key == visible.full_begin, last = key + plan.keys >= visible.full_end;
+    Upcoming tile;
+    if (far && !last) {
+      const std::ptrdiff_t next = std::ptrdiff_t(key) + plan.keys;
+      const int rows = std::min(plan.keys, visible.full_end - int(next));
+      tile.add(in.key + next * in.key_stride, in.key_stride, rows, in.head_dim);
+      tile.add(in.value + next * in.value_stride, in.value_stride, rows, in.value_dim);
+      tile.spread((plan.keys + in.value_dim) / block_rows(kMaxVectors));
+    }
+    full_tile(b, key, std::min(plan.keys, visible.full_end - key), first, last ? &ahead : far ? &tile : nullptr);
+  }
+  for (int key = visible.begin; key < visible.full_begin; key += plan.keys)
+    partial_tile(b, key, std::min(plan.keys, visible.full_begin - key), &ahead);
+  for (int key = visible.full_end; key < visible.end; key += plan.keys)
+    partial_tile(b, key, std::min(plan.keys, visible.end - key), &ahead);
+
+  // Rows that see no key are some at the front and at the back.
+  const int tiles = (visible.end - visible.begin + plan.keys - 1) / plan.keys;
+  if (tiles <= 0) return {0, 0};
+  const int empty = in.causal ? std::clamp(-in.position, 0, in.queries) : 0;
+  const std::int64_t past = in.span > 0 ? std::int64_t(in.num_keys) - in.position + in.span - 1 : in.queries;
+  return {lanes_between(empty, int(std::clamp<std::int64_t>(past, empty, in.queries))), tiles};
+}
+
+/// The tiles that a mask cut. `in` is the call of the block b, whose keys and values stand for those of a piece that is
+/// gathered into `memory`.
+template <class T>
+HWY_INLINE Walked walk_pieces(const ForwardBlock<T>& b, PlainForward<T>& in, const TilePlan& plan, T* memory) {
+  const PlainForward<T> given = in;
+  const std::span<const PlainPiece> pieces = in.cut->pieces(0, 0, in.queries, 0, in.num_keys, plan.keys);
+  // A piece that all lanes see, if there is one, comes first and begins the output.
+  const auto whole = [&](const PlainPiece& p) { return !p.bits && p.first == 0 && p.end >= b.width; };
+  const bool fresh = !pieces.empty() && whole(pieces.front());
+  if (!fresh) std::fill(b.out, b.out + std::ptrdiff_t(in.value_dim) * b.width, T(0));
+  int rows = 0;
+  for (const PlainPiece& p : pieces) rows += p.keys + in.value_dim;
+  Upcoming ahead;
+  fetch_for_next(in, plan, rows / block_rows(kMaxVectors), ahead);
+  std::uint64_t seeing = 0;
+  for (const PlainPiece& p : pieces) {
+    if (p.rows) {
+      T* const values = memory + std::ptrdiff_t(plan.keys) * in.head_dim;
+      gather_rows(given.key, given.key_stride, p.rows, p.keys, in.head_dim, memory);
+      gather_rows(given.value, given.value_stride, p.rows, p.keys, in.value_dim, values);
+      in.key = memory, in.key_stride = in.head_dim, in.value = values, in.value_stride = in.value_dim;
+    }
+    const int key = p.rows ? 0 : p.key;
+    if (whole(p)) {
+      full_tile(b, key, p.keys, fresh && &p == pieces.data(), &ahead);
+    } else {
+      piece_tile(b, p, key, &ahead);
+    }
+    if (p.rows)
+      in.key = given.key, in.key_stride = given.key_stride, in.value = given.value,
+      in.value_stride = given.value_stride;
+    std::uint64_t seen = p.bits ? 0 : ~std::uint64_t(0);
+    for (int j = 0; p.bits && j < p.keys; ++j) seen |= p.bits[j];
+    seeing |= seen & lanes_between(p.first, std::min(p.end, in.queries));
+  }
+  return {seeing, int(pieces.size())};
+}
+
+template <class T>
+HWY_INLINE void forward(const PlainForward<T>& call, const TilePlan& plan, T* workspace) {
   constexpr int kL = kLaneCount<T>;
+  PlainForward<T> in = call;
   const int width = whole_vectors<T>(in.queries);
   ForwardBlock<T> b{
       .in = in, .width = width, .dropped = {in.dropout.seed, in.dropout.batch, in.dropout.head, in.dropout.threshold}};
@@ -176,64 +356,26 @@ HWY_INLINE void forward(const PlainForward<T>& in, const TilePlan& plan, T* work
   transpose_into<false, false>(in.query, in.query_stride, in.queries, in.head_dim, b.queries, width, &scale);
   for (int d = 0; d < in.head_dim; ++d)
     std::fill(b.queries + std::ptrdiff_t(d) * width + in.queries, b.queries + std::ptrdiff_t(d + 1) * width, T(0));
-  const Visible visible = visible_keys(in.causal, in.position, in.queries, in.num_keys, in.span);
-  const bool fresh = visible.full_begin == visible.begin && visible.full_begin < visible.full_end;
-  if (!fresh) std::fill(b.out, b.out + std::ptrdiff_t(in.value_dim) * width, T(0));
-  for (int key = visible.begin; key < visible.full_begin; key += plan.keys)
-    partial_tile(b, key, std::min(plan.keys, visible.full_begin - key), nullptr);
-  // What this call writes and what the next one reads, during the last tile and those of the diagonal.
-  Upcoming ahead;
-  ahead.add(in.out, in.out_stride, in.queries, in.value_dim);
-  ahead.add(in.next_query, in.query_stride, in.next_queries, in.head_dim);
-  ahead.add(in.next_key, in.key_stride, std::min(in.next_keys, plan.keys), in.head_dim);
-  ahead.add(in.next_value, in.value_stride, std::min(in.next_keys, plan.keys), in.value_dim);
-  const int inner = visible.full_end - visible.full_begin, edge = visible.end - visible.full_end;
-  const int last_keys = inner > 0 ? (inner - 1) % plan.keys + 1 : 0;
-  ahead.spread((last_keys + (inner > 0 ? in.value_dim : 0)) / block_rows(kMaxVectors) +
-               edge / kStrip * (2 + in.value_dim / block_rows(1)));
-  // Keys and values beyond the nearer caches come from far away: the next tile is fetched during this one.
-  const bool far = std::int64_t(in.num_keys) * (in.head_dim + in.value_dim) * int(sizeof(T)) > kNearBytes;
-  for (int key = visible.full_begin; key < visible.full_end; key += plan.keys) {
-    const bool first = fresh && key == visible.full_begin, last = key + plan.keys >= visible.full_end;
-    Upcoming tile;
-    if (far && !last) {
-      const std::ptrdiff_t next = std::ptrdiff_t(key) + plan.keys;
-      const int rows = std::min(plan.keys, visible.full_end - int(next));
-      tile.add(in.key + next * in.key_stride, in.key_stride, rows, in.head_dim);
-      tile.add(in.value + next * in.value_stride, in.value_stride, rows, in.value_dim);
-      tile.spread((plan.keys + in.value_dim) / block_rows(kMaxVectors));
-    }
-    full_tile(b, key, std::min(plan.keys, visible.full_end - key), first, last ? &ahead : far ? &tile : nullptr);
-  }
-  for (int key = visible.full_end; key < visible.end; key += plan.keys)
-    partial_tile(b, key, std::min(plan.keys, visible.end - key), &ahead);
-
-  const int tiles = (visible.end - visible.begin + plan.keys - 1) / plan.keys;
+  const auto [seeing, tiles] =
+      in.cut ? walk_pieces(b, in, plan, b.sum + std::ptrdiff_t(kRowNumbers) * width) : walk_range(b, plan);
   wary = wary > 0 ? wary - 1 : b.misses > 0 && b.misses >= std::min(tiles, kMisses) ? 8 : 0;
 
-  // Rows that see no key, at the front and at the back, have sum 0: their out 0 and lse -inf are chosen by position,
-  // not computed.
-  int empty = 0, full = in.queries;  // rows empty .. full-1 see a key
-  if (visible.end <= visible.begin) {
-    full = 0;
-  } else {
-    if (in.causal) empty = std::clamp(-in.position, 0, in.queries);
-    if (in.span > 0) {
-      full = int(std::clamp<std::int64_t>(std::int64_t(in.num_keys) - in.position + in.span - 1, empty, in.queries));
-    }
-  }
+  // Of rows that see no key, out 0 and lse -inf are chosen, not computed.
+  const bool all = seeing == lanes_between(0, in.queries);
   if (in.lse) {
     for (int i = 0; i < width; i += kL) {
       const Vec<T> lse = hn::NegMulAdd(load(b.start + i), set(T(kLn2)), log(load(b.sum + i)));
       store_first(lse, in.lse + i, std::min(kL, in.queries - i));
     }
-    std::fill(in.lse, in.lse + empty, -std::numeric_limits<T>::infinity());
-    std::fill(in.lse + full, in.lse + in.queries, -std::numeric_limits<T>::infinity());
+    for (int i = 0; !all && i < in.queries; ++i) {
+      if (!(seeing >> i & 1)) in.lse[i] = -std::numeric_limits<T>::infinity();
+    }
   }
-  if (in.entropy) describe_rows(b, empty, full);
+  if (in.entropy) describe_rows(b, seeing);
   for (int i = 0; i < width; i += kL) store(hn::Div(set(T(1)), load(b.sum + i)), b.factor + i);
-  std::fill(b.factor, b.factor + empty, T(0));
-  std::fill(b.factor + full, b.factor + in.queries, T(0));
+  for (int i = 0; !all && i < in.queries; ++i) {
+    if (!(seeing >> i & 1)) b.factor[i] = T(0);
+  }
   transpose_into<false, true>(b.out, width, in.value_dim, in.queries, in.out, in.out_stride, b.factor);
 }
 
@@ -271,8 +413,9 @@ std::size_t plain_forward_workspace(int head_dim, int value_dim) {
   std::size_t most = 0;
   for (bool causal : {false, true}) {
     const TilePlan plan = forward_plan<T>(head_dim, value_dim, causal);
-    const std::size_t rows = std::size_t(head_dim) + std::size_t(value_dim) + std::size_t(std::max(plan.keys, 16)) + 13;
-    most = std::max(most, rows * std::size_t(plan.queries) * sizeof(T));
+    const std::size_t widths = std::size_t(head_dim) + std::size_t(value_dim),
+                      keys = std::size_t(std::max(plan.keys, 16));
+    most = std::max(most, ((widths + keys + 13) * std::size_t(plan.queries) + keys * widths) * sizeof(T));
   }
   return most;
 }

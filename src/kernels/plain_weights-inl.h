@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <utility>
 
 #include "kernels/dropout-inl.h"
 #include "kernels/plain-inl.h"
@@ -254,14 +255,22 @@ struct EdgeTile {
   int first, end;  // lanes that see some of it
 };
 
+/// Which of a vector of lanes from c on see the j-th key: those from their own query on, `span` of them in a window;
+/// the first key is `from` places after the first query's own.
+template <class T>
+struct SeenFrom {
+  int c, from, span;
+  HWY_INLINE auto operator()(int j) const { return sees<T>(c, from + j, span); }
+};
+
 /// Logits, relative to the references already, to weights: one vector of lanes from c on, of which each sees the keys
-/// up to its own; the first key is `from` places after the first query's own.
-template <bool kMoments, class T>
-HWY_INLINE void cut_weights(const ForwardBlock<T>& b, T* at, int keys, int c, int from) {
+/// that see(j) says.
+template <bool kMoments, class T, class See>
+HWY_INLINE void cut_weights(const ForwardBlock<T>& b, T* at, int keys, int c, const See& see) {
   Vec<T> total = load(b.sum + c);
   [[maybe_unused]] Moments<T> moments(kMoments ? b.first + c : b.sum, kMoments ? b.width : 0);
   for (int j = 0; j < keys; ++j, at += b.width) {
-    const auto seen = sees<T>(c, from + j, 0);
+    const auto seen = see(j);
     const Vec<T> x = load(at), weight = hn::IfThenElseZero(seen, exp2_of_finite(x));
     total = hn::Add(total, weight);
     if constexpr (kMoments) moments.add_seen(weight, x, seen);
@@ -271,34 +280,45 @@ HWY_INLINE void cut_weights(const ForwardBlock<T>& b, T* at, int keys, int c, in
   if constexpr (kMoments) moments.put(b.first + c, b.width, load(b.start + c));
 }
 
-/// The weights of a tile on the diagonal in one pass: in each strip, the squares that all queries see while their
-/// logits are in registers, and the one that is cut. False, with the sums as before, if some row's reference must
-/// change.
-template <class T>
-HWY_INLINE bool edge_weights_at_once(const ForwardBlock<T>& b, const EdgeTile<T>& e, Upcoming* ahead) {
-  constexpr int kL = kLaneCount<T>;
-  const PlainForward<T>& in = b.in;
-  if (in.span > 0 || b.misses >= kMisses || !begun(b, e.first, e.end)) return false;
-  keep_sums(b, e.first, e.end);
-  for (int j0 = 0; j0 < e.keys; j0 += kStrip) {
-    const int keys = std::min(kStrip, e.keys - j0), lane = strip_lane(e.from + j0);
-    const int cut = strip_lane(e.from + j0 + keys - 1 + kStrip - 1);  // from here on all lanes see all of the strip
-    if (lane >= e.end) break;
-    const T* k = e.key + j0 * in.key_stride;
-    T* x = b.weights + std::ptrdiff_t(j0) * b.width;
-    const int last = std::min(cut, e.end);
-    if (lane < last) {
-      product_into<Into::begin, true>(keys, last - lane, in.head_dim, k, in.key_stride, 1, b.queries + lane, b.width,
-                                      x + lane, b.width, b.start + lane, ahead);
-    }
-    if (cut < e.end) weights_of(b, keys, k, cut, e.end, x, ahead);
-    for (int c = lane; c < last; c += kL) {
+/// Weights of `keys` keys for lanes first .. last-1, into x: those of lanes begin .. end-1, which see all of the keys,
+/// while their logits are in registers; others as see_of(c) says of the vector at lane c. Sums are added up alike.
+template <class T, class SeeOf>
+HWY_INLINE void weights_where_seen(const ForwardBlock<T>& b, int keys, const T* k, int first, int last, int begin,
+                                   int end, const SeeOf& see_of, T* x, Upcoming* ahead) {
+  if (begin < end) weights_of(b, keys, k, begin, end, x, ahead);
+  for (const auto& [from, to] : {std::pair{first, begin}, std::pair{end, last}}) {
+    if (from >= to) continue;
+    product_into<Into::begin, true>(keys, to - from, b.in.head_dim, k, b.in.key_stride, 1, b.queries + from, b.width,
+                                    x + from, b.width, b.start + from, ahead);
+    for (int c = from; c < to; c += kLaneCount<T>) {
       if (b.first) {
-        cut_weights<true>(b, x + c, keys, c, e.from + j0);
+        cut_weights<true>(b, x + c, keys, c, see_of(c));
       } else {
-        cut_weights<false>(b, x + c, keys, c, e.from + j0);
+        cut_weights<false>(b, x + c, keys, c, see_of(c));
       }
     }
+  }
+}
+
+/// The weights of a tile at an edge in one pass: in each strip, the squares that all queries see while their logits are
+/// in registers, and those that are cut. False, with the sums as before, if some row's reference must change.
+template <class T>
+HWY_INLINE bool edge_weights_at_once(const ForwardBlock<T>& b, const EdgeTile<T>& e, Upcoming* ahead) {
+  const PlainForward<T>& in = b.in;
+  if (b.misses >= kMisses || !begun(b, e.first, e.end)) return false;
+  keep_sums(b, e.first, e.end);
+  for (int j0 = 0; j0 < e.keys; j0 += kStrip) {
+    const int keys = std::min(kStrip, e.keys - j0), from = e.from + j0, lane = strip_lane(from);
+    const int last = std::min(e.end, strip_end(from + keys - 1, in.span, b.width));
+    if (lane >= last) continue;
+    // All lanes from `begin` on see all of the strip, those before `end` still do.
+    const int begin = std::min(last, strip_lane(from + keys - 1 + kStrip - 1));
+    const std::int64_t past =
+        in.span > 0 ? std::max<std::int64_t>(0, std::int64_t(from) + in.span) / kStrip * kStrip : last;
+    const int end = int(std::clamp<std::int64_t>(past, begin, last));
+    const auto see_of = [&](int c) HWY_ATTR { return SeenFrom<T>{c, from, in.span}; };
+    weights_where_seen(b, keys, e.key + j0 * in.key_stride, lane, last, begin, end, see_of,
+                       b.weights + std::ptrdiff_t(j0) * b.width, ahead);
   }
   if (stands(b, e.first, e.end)) return true;
   ++b.misses;

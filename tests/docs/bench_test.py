@@ -136,11 +136,22 @@ class BenchTest(unittest.TestCase):
     def test_mechanisms_are_read_against_plain_and_what_they_show(self):
         half = dict(ROW, flops=1e9)
         rows = [dict(row, variant=variant, **more) for row, variant, more in (
-            (ROW, "plain", {}), (ROW, "soft_cap", {"over_plain": 1.5}), (half, "causal", {"over_plain": 0.55}))]
-        self.assertEqual(bench_mechanisms.costs(rows), {"soft_cap": {("A", "forward"): (1.5, 1.0)},
-                                                        "causal": {("A", "forward"): (1.1, 0.5)}})
+            (ROW, "plain", {}), (ROW, "soft_cap", {"over_plain": 1.5}),
+            (half, "random", {"over_plain": 0.6, "visited": 0.75}))]
+        self.assertEqual(bench_mechanisms.costs(rows), {"soft_cap": {("A", "forward"): (1.5, 1.0, 0)},
+                                                        "random": {("A", "forward"): (1.2, 0.5, 0.75)}})
+        why, reason = json.loads(bench_mechanisms.REASONS.read_text(encoding="utf-8"))["random"]
         self.assertEqual(bench_mechanisms.table(rows).splitlines()[2:],
-                         ["| `causal` | 50 % | 1.10 |  |  |  |", "| `soft_cap` |  | 1.50 |  |  |  |"])
+                         [f"| `random` | 50 % | 75 % | 1.20 |  |  |  | {why} |", "| `soft_cap` |  |  | 1.50 |  |  |  |  |"])
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "docs").mkdir()
+            for page in bench_mechanisms.PAGES:
+                (Path(folder) / page).write_text("a\n<!-- costs -->\nold\n<!-- costs end -->\nb\n", encoding="utf-8")
+            bench_mechanisms.fill(rows, Path(folder))
+            text = (Path(folder) / "docs" / "mechanisms.zh.md").read_text(encoding="utf-8")
+            self.assertIn(reason, text)
+            self.assertNotIn("old", text)
+            self.assertTrue(text.startswith("a\n<!-- costs -->\n| 机制") and text.endswith("|\n<!-- costs end -->\nb\n"))
         with tempfile.TemporaryDirectory() as folder:
             path = bench_mechanisms.picture(report(rows), Path(folder) / "mechanisms.svg")
             xml.etree.ElementTree.parse(path)

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -38,6 +39,22 @@ TYPED_TEST(Dropout, EqualsTheDefinitionForAnyCut) {
                            : T(0);
         ASSERT_EQ(x[std::size_t(j * stride + i)], want)
             << "query " << i << ", key " << j << " of a tile at " << c.query0 << ", " << c.key0;
+      }
+    }
+  }
+}
+
+TEST(KeptBits, EqualTheDefinition) {
+  const std::uint64_t seed = 0x123456789abcdef0u;
+  const std::uint32_t threshold = dropout_threshold(0.3);
+  for (const auto& [head, query0, queries, key0, keys] :
+       {std::array{0, 0, 64, 0, 64}, {7, 5, 1, 3, 1}, {2, 100, 23, 13, 30}, {31, 4095, 17, 4088, 9}}) {
+    std::vector<std::uint64_t> rows(std::size_t(keys), 0x5555);
+    kept_bits(rows.data(), seed, 1, head, query0, queries, key0, keys, threshold);
+    for (int j = 0; j < keys; ++j) {
+      for (int i = 0; i < queries; ++i) {
+        ASSERT_EQ(rows[std::size_t(j)] >> i & 1,
+                  kept(seed, 1, std::uint32_t(head), std::uint32_t(query0 + i), std::uint32_t(key0 + j), threshold));
       }
     }
   }

@@ -10,7 +10,8 @@ namespace attune {
 /// left, right >= 0 steps of `dilation` keys, inclusive; -1: unbounded on that side. dilation >= 1 keys.
 struct Dilated {
   static constexpr std::string_view name = "dilated";
-  static constexpr std::string_view source = "arXiv:2004.05150", cost = "1 key in `dilation`, but all tiles between";
+  static constexpr std::string_view source = "arXiv:2004.05150",
+                                    cost = "1 key in `dilation`; beside other stages all tiles between";
   int left = -1, right = -1, dilation = 2;
 
   void options(StageOptions& visit) { visit("left", left), visit("right", right), visit("dilation", dilation); }

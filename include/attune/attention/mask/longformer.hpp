@@ -23,8 +23,7 @@ struct Longformer {
   Range keys(const Area&) const;
   Cover cover(const Area&) const;
   void visible(const Area&, std::uint64_t* rows) const;
-
- private:
+  /// Without global tokens.
   Dilated local() const { return {half_window, half_window, dilation}; }
 };
 
