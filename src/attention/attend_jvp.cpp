@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "attention/call.hpp"
+#include "attention/sequences.hpp"
 #include "attune/base/error.hpp"
 
 namespace attune {
@@ -44,7 +45,6 @@ class DualCall {
  public:
   DualCall(const char* function, const AttendInputs& in, const AttendInputs& tangents, const AttendOptions& o)
       : function_(function), shape_(engine::shape_of(function, in.query, in.key, in.value)) {
-    if (o.sequences) fail(function, "one sequence in a batch entry", "got options with sequences");
     engine::check_options(function, shape_, o);
     problem_ = engine::make_problem<Number>(shape_, o);
     const AttendShape& s = shape_;
@@ -206,6 +206,7 @@ class DualCall {
 }  // namespace
 
 void attend_jvp(const AttendInputs& in, const AttendInputs& tangents, const AttendJvp& to, const AttendOptions& o) {
+  if (o.sequences) return engine::jvp_sequences(in, tangents, to, o);
   DualCall call("attend_jvp", in, tangents, o);
   if (to.value.statistics || to.tangent.statistics) fail("attend_jvp", "no statistics", "they are asked for");
   const bool entropy = to.value.entropy || to.tangent.entropy;
@@ -217,6 +218,7 @@ void attend_jvp(const AttendInputs& in, const AttendInputs& tangents, const Atte
 
 void attend_backward_jvp(const AttendInputs& in, const AttendInputs& tangents, const AttendUpstream& upstream,
                          const AttendUpstream& upstream_tangents, const AttendBackwardJvp& to, const AttendOptions& o) {
+  if (o.sequences) return engine::backward_jvp_sequences(in, tangents, upstream, upstream_tangents, to, o);
   DualCall call("attend_backward_jvp", in, tangents, o);
   call.backward(upstream, upstream_tangents);
   call.write(to.value, &Number::v);

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "attention/call.hpp"
+#include "attention/sequences.hpp"
 #include "attune/base/error.hpp"
 #include "attune/base/parallel.hpp"
 
@@ -63,11 +64,11 @@ class Parts {
   }
   template <class V>
   V queries(std::size_t i, V v) const {
-    return tokens(v, parts_[i].query, parts_[i].queries);
+    return tokens(v, parts_[i].query, parts_[i].queries, whole_.num_queries);
   }
   template <class V>
   V keys(std::size_t i, V v) const {
-    return tokens(v, parts_[i].key, parts_[i].keys);
+    return tokens(v, parts_[i].key, parts_[i].keys, whole_.num_keys);
   }
   /// The copies of parameter k that belong to sequence i.
   template <class V>
@@ -153,8 +154,9 @@ class Parts {
     return v;
   }
   template <class V>
-  static V tokens(V v, int first, int n) {
-    if (v.empty() || v.shape.rank() != 4) return v;
+  V tokens(V v, int first, int n, int total) const {
+    if (v.empty() || v.shape.rank() != 4) return v;  // the call says what is wrong with a rank
+    if (v.shape[2] != total) fail(function_, fmt::format("{} rows, of all sequences", total), "got " + v.shape.text());
     v.shape = v.shape.with(2, n);
     return moved(v, first * v.strides[2]);
   }
@@ -243,18 +245,51 @@ Statistics merged(const std::vector<Statistics>& all, int heads) {
   return out;
 }
 
+/// Outputs of one sequence; row numbers lie in memory of their own until they are written back.
+struct OutputPart {
+  OutputPart(const Parts& parts, std::size_t i, const AttendOutputs& to)
+      : outputs{parts.queries(i, to.out), parts.room(i, to.lse, lse), parts.room(i, to.entropy, entropy),
+                to.statistics} {}
+  void write_back(const Parts& parts, std::size_t i, const AttendOutputs& to) const {
+    parts.scatter_rows(i, lse, to.lse);
+    parts.scatter_rows(i, entropy, to.entropy);
+  }
+  std::vector<std::byte> lse, entropy;
+  AttendOutputs outputs;
+};
+
+/// Incoming gradients of one sequence: those that attend_backward_jvp reads.
+struct UpstreamPart {
+  UpstreamPart(const Parts& parts, std::size_t i, const AttendUpstream& of) {
+    upstream.dout = parts.queries(i, of.dout);
+    upstream.dlse = parts.rows(i, of.dlse, dlse);
+    upstream.dentropy = parts.rows(i, of.dentropy, dentropy);
+  }
+  std::vector<std::byte> dlse, dentropy;
+  AttendUpstream upstream;
+};
+
+AttendGradients gradients_of(const Parts& parts, std::size_t i, const AttendGradients& g) {
+  AttendGradients part{parts.queries(i, g.query), parts.keys(i, g.key), parts.keys(i, g.value), {}};
+  for (std::size_t k = 0; k < g.parameters.size(); ++k)
+    part.parameters.push_back(parts.parameter(i, k, g.parameters[k]));
+  return part;
+}
+/// Whether sequences add to the same memory.
+bool any_parameter(const AttendGradients& g) {
+  return std::any_of(g.parameters.begin(), g.parameters.end(), [](const View& v) { return !v.empty(); });
+}
+
 }  // namespace
 
 void forward_sequences(const AttendInputs& in, const AttendOutputs& out, const AttendOptions& o) {
   const Parts parts("attend_forward", in, o);
   std::vector<Statistics> statistics(out.statistics ? parts.size() : 0);
   parts.each(false, [&](std::size_t i) {
-    std::vector<std::byte> lse, entropy;
-    AttendOutputs part{parts.queries(i, out.out), parts.room(i, out.lse, lse), parts.room(i, out.entropy, entropy),
-                       out.statistics ? &statistics[i] : nullptr};
-    attend_forward(parts.inputs(i, in), part, parts.options(i));
-    parts.scatter_rows(i, lse, out.lse);
-    parts.scatter_rows(i, entropy, out.entropy);
+    OutputPart part(parts, i, out);
+    if (out.statistics) part.outputs.statistics = &statistics[i];
+    attend_forward(parts.inputs(i, in), part.outputs, parts.options(i));
+    part.write_back(parts, i, out);
   });
   if (out.statistics) *out.statistics = merged(statistics, parts.whole().num_heads);
 }
@@ -262,16 +297,32 @@ void forward_sequences(const AttendInputs& in, const AttendOutputs& out, const A
 void backward_sequences(const AttendInputs& in, const AttendUpstream& up, const AttendGradients& g,
                         const AttendOptions& o) {
   const Parts parts("attend_backward", in, o);
-  const bool shared = std::any_of(g.parameters.begin(), g.parameters.end(), [](const View& v) { return !v.empty(); });
-  parts.each(shared, [&](std::size_t i) {
+  parts.each(any_parameter(g), [&](std::size_t i) {
     std::vector<std::byte> lse, entropy, dlse, dentropy;
     const AttendUpstream part{parts.queries(i, up.out),           parts.rows(i, up.lse, lse),
                               parts.rows(i, up.entropy, entropy), parts.queries(i, up.dout),
                               parts.rows(i, up.dlse, dlse),       parts.rows(i, up.dentropy, dentropy)};
-    AttendGradients to{parts.queries(i, g.query), parts.keys(i, g.key), parts.keys(i, g.value), {}};
-    for (std::size_t k = 0; k < g.parameters.size(); ++k)
-      to.parameters.push_back(parts.parameter(i, k, g.parameters[k]));
-    attend_backward(parts.inputs(i, in), part, to, parts.options(i));
+    attend_backward(parts.inputs(i, in), part, gradients_of(parts, i, g), parts.options(i));
+  });
+}
+
+void jvp_sequences(const AttendInputs& in, const AttendInputs& tangents, const AttendJvp& to, const AttendOptions& o) {
+  const Parts parts("attend_jvp", in, o);
+  parts.each(false, [&](std::size_t i) {
+    const OutputPart value(parts, i, to.value), tangent(parts, i, to.tangent);
+    attend_jvp(parts.inputs(i, in), parts.inputs(i, tangents), {value.outputs, tangent.outputs}, parts.options(i));
+    value.write_back(parts, i, to.value);
+    tangent.write_back(parts, i, to.tangent);
+  });
+}
+
+void backward_jvp_sequences(const AttendInputs& in, const AttendInputs& tangents, const AttendUpstream& up,
+                            const AttendUpstream& up_tangents, const AttendBackwardJvp& to, const AttendOptions& o) {
+  const Parts parts("attend_backward_jvp", in, o);
+  parts.each(any_parameter(to.value) || any_parameter(to.tangent), [&](std::size_t i) {
+    const UpstreamPart upstream(parts, i, up), moves(parts, i, up_tangents);
+    attend_backward_jvp(parts.inputs(i, in), parts.inputs(i, tangents), upstream.upstream, moves.upstream,
+                        {gradients_of(parts, i, to.value), gradients_of(parts, i, to.tangent)}, parts.options(i));
   });
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "attune/attention/attend_jvp.hpp"
 #include "attune/attention/attention.hpp"
 #include "attune/base/error.hpp"
 #include "attune/base/parallel.hpp"
@@ -147,6 +148,118 @@ TEST(Sequences, ThreadsChangeNoBit) {
   }
   set_num_threads(1);
   EXPECT_EQ(all[0], all[1]);
+}
+
+/// Forward mode over all sequences at once, and over each alone: the same numbers, bit for bit.
+struct Moved {
+  Array query{kQueryBounds, kHeads, kWidth, 21}, key{kKeyBounds, kKeyHeads, kWidth, 22},
+      value{kKeyBounds, kKeyHeads, kWidth, 23}, dout{kQueryBounds, kHeads, kWidth, 24},
+      dlse{kQueryBounds, kHeads, 1, 25};
+  std::vector<double> slope{1, -0.5, 0.25, 2}, sink{0.3, 0.2, -0.1, 1};
+};
+/// out, lse, entropy; dquery, dkey, dvalue; dslope, dsink.
+struct Results {
+  Array out{kQueryBounds, kHeads, kWidth, 0}, lse{kQueryBounds, kHeads, 1, 0}, entropy{kQueryBounds, kHeads, 1, 0},
+      dquery{kQueryBounds, kHeads, kWidth, 0}, dkey{kKeyBounds, kKeyHeads, kWidth, 0},
+      dvalue{kKeyBounds, kKeyHeads, kWidth, 0};
+  std::vector<double> dslope = std::vector<double>(kHeads), dsink = dslope;
+  Results() {
+    for (Array* a : {&out, &lse, &entropy, &dquery, &dkey, &dvalue}) a->clear();
+  }
+  AttendOutputs outputs() { return {out.view(false), lse.view(false, true), entropy.view(false, true)}; }
+  AttendGradients gradients() {
+    return {dquery.view(false),
+            dkey.view(false),
+            dvalue.view(false),
+            {View(dslope.data(), {kHeads}), View(dsink.data(), {kHeads})}};
+  }
+  std::vector<std::vector<double>> all() const {
+    return {out.packed, lse.packed, entropy.packed, dquery.packed, dkey.packed, dvalue.packed, dslope, dsink};
+  }
+};
+/// Rows of sequence i of [1, heads, total, width], as an array of its own; `back` writes them there.
+void copy_rows(Array& whole, const std::vector<int>& bounds, std::size_t i, std::vector<double>& part, bool back) {
+  const int n = bounds[i + 1] - bounds[i], w = whole.width;
+  part.resize(std::size_t(whole.heads * n * w));
+  for (int h = 0; h < whole.heads; ++h) {
+    for (int k = 0; k < n * w; ++k) {
+      double &one = part[std::size_t(h * n * w + k)],
+             &all = whole.packed[std::size_t((h * whole.total + bounds[i]) * w + k)];
+      back ? all = one : one = all;
+    }
+  }
+}
+
+TEST(Sequences, MoveAsEachAloneDoes) {
+  Problem p;
+  Moved m;
+  AttendOptions o{
+      .bias = Alibi{.learned = true}, .mask = Causal{}, .normalizer = SoftmaxWithSink{}, .dropout_p = 0.2, .seed = 4};
+  const auto learned = [](std::vector<double>& slope, std::vector<double>& sink) {
+    return std::vector<ConstView>{ConstView(slope.data(), {kHeads}), ConstView(sink.data(), {kHeads})};
+  };
+  const auto inputs = [&](auto& of) {
+    return AttendInputs{of.query.view(false), of.key.view(false), of.value.view(false), learned(of.slope, of.sink)};
+  };
+  for (const int threads : {1, 2}) {
+    set_num_threads(threads);
+    Results value, tangent, single_value, single_tangent;
+    o.sequences = {kQueryBounds, kKeyBounds};
+    attend_jvp(inputs(p), inputs(m), {value.outputs(), tangent.outputs()}, o);
+    attend_backward_jvp(inputs(p), inputs(m), {.dout = p.dout.view(false), .dlse = p.dlse.view(false, true)},
+                        {.dout = m.dout.view(false), .dlse = m.dlse.view(false, true)},
+                        {value.gradients(), tangent.gradients()}, o);
+    o.sequences = {};
+    for (std::size_t i = 0; i + 1 < kQueryBounds.size(); ++i) {
+      o.first_batch = int(i);
+      const std::int64_t tq = kQueryBounds[i + 1] - kQueryBounds[i], tk = kKeyBounds[i + 1] - kKeyBounds[i];
+      const Shape queries{1, kHeads, tq, kWidth}, keys{1, kKeyHeads, tk, kWidth}, rows{1, kHeads, tq};
+      std::vector<std::vector<double>> memory;
+      memory.reserve(64);
+      const auto part = [&](Array& a, bool of_queries, bool numbers) {
+        std::vector<double>& own = memory.emplace_back();
+        copy_rows(a, of_queries ? kQueryBounds : kKeyBounds, i, own, false);
+        own.reserve(1);  // memory, also of no rows
+        return View(own.data(), of_queries ? numbers ? rows : queries : keys);
+      };
+      const auto inputs_of = [&](auto& of) {
+        return AttendInputs{part(of.query, true, false), part(of.key, false, false), part(of.value, false, false),
+                            learned(of.slope, of.sink)};
+      };
+      const auto upstream_of = [&](auto& of) {
+        return AttendUpstream{.dout = part(of.dout, true, false), .dlse = part(of.dlse, true, true)};
+      };
+      std::vector<std::pair<Array*, std::size_t>> written;
+      const auto result = [&](Array& a, bool of_queries, bool numbers) {
+        const View v = part(a, of_queries, numbers);
+        written.emplace_back(&a, memory.size() - 1);
+        return v;
+      };
+      const auto outputs_of = [&](Results& r) {
+        return AttendOutputs{result(r.out, true, false), result(r.lse, true, true), result(r.entropy, true, true)};
+      };
+      const auto gradients_of = [&](Results& r) {
+        return AttendGradients{result(r.dquery, true, false),
+                               result(r.dkey, false, false),
+                               result(r.dvalue, false, false),
+                               {View(r.dslope.data(), {kHeads}), View(r.dsink.data(), {kHeads})}};
+      };
+      attend_jvp(inputs_of(p), inputs_of(m), {outputs_of(single_value), outputs_of(single_tangent)}, o);
+      attend_backward_jvp(inputs_of(p), inputs_of(m), upstream_of(p), upstream_of(m),
+                          {gradients_of(single_value), gradients_of(single_tangent)}, o);
+      for (const auto& [array, at] : written)
+        copy_rows(*array, array->total == kQueryBounds.back() ? kQueryBounds : kKeyBounds, i, memory[at], true);
+    }
+    o.first_batch = 0;
+    EXPECT_EQ(value.all(), single_value.all()) << threads;
+    EXPECT_EQ(tangent.all(), single_tangent.all()) << threads;
+    // And what does not move is what attend_forward gives.
+    p.run(false, o, true);
+    for (std::size_t n = 0; n < value.out.packed.size(); ++n)
+      ASSERT_NEAR(value.out.packed[n], p.out.packed[n], 1e-13) << n;
+    EXPECT_GT(std::abs(tangent.dslope[0]), 1e-6);
+  }
+  set_num_threads(1);
 }
 
 TEST(Sequences, StatisticsAreOfAllRowsTogether) {

@@ -174,8 +174,12 @@ TEST(Jvp, SaysWhatItCannotDo) {
             "attend_backward_jvp: a normalizer with a log-sum-exp for gradients of lse or entropy, got sparsemax");
   EXPECT_THROW(attend_jvp(in, in, {}, {.normalizer = SoftmaxWithSink{}}), Error);
   AttendOptions sequences;
-  sequences.sequences.queries = {0, 3};
-  EXPECT_THROW(attend_jvp(in, in, {}, sequences), Error);
+  sequences.sequences.queries = {0, 2};
+  EXPECT_EQ(testing::message_of([&] { attend_jvp(in, in, {}, sequences); }),
+            "attend_jvp: sequences.queries that rise from 0 to 3, got 2 numbers from 0 to 2");
+  sequences.sequences.queries = {0, 1, 3};
+  EXPECT_EQ(testing::message_of([&] { attend_jvp(in, wrong, {}, sequences); }),
+            "attend_jvp: 3 rows, of all sequences, got [1, 1, 2, 3]");
 }
 
 }  // namespace

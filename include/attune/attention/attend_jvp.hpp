@@ -24,7 +24,7 @@ struct AttendJvp {
 /// Cost    memory linear in the sequence, 16 bytes a number of the inputs and results; without SIMD, some 20 to 40
 /// times
 ///         the time of attend_forward in float64.
-/// Throws  Error as attend_forward, and for options with sequences.
+/// Throws  Error as attend_forward.
 void attend_jvp(const AttendInputs&, const AttendInputs& tangents, const AttendJvp&, const AttendOptions& = {});
 
 /// Gradients and how they move. Any view may be left out; what is given is added to (+=).
@@ -41,7 +41,7 @@ struct AttendBackwardJvp {
 ///         they follow from the inputs. dout may be left out as well.
 /// Edge    as attend_jvp; of entmax, ReLU^2 and their like the second derivative jumps where a weight becomes 0.
 /// Cost    as attend_jvp, of attend_forward and attend_backward together.
-/// Throws  Error as attend_backward, and for options with sequences.
+/// Throws  Error as attend_backward.
 void attend_backward_jvp(const AttendInputs&, const AttendInputs& tangents, const AttendUpstream& upstream,
                          const AttendUpstream& upstream_tangents, const AttendBackwardJvp&, const AttendOptions& = {});
 
