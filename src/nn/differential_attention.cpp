@@ -58,7 +58,7 @@ Tensor DifferentialAttention::operator()(const Tensor& x, const CallMask& call) 
                                {projected, first_key + 2 * keys, o.num_kv_heads, 2 * d}, options)
         .out;
   };
-  const Tensor heads = map(0) - lambda() * map(1);
+  const Tensor first = map(0), second = map(1), heads = first - lambda() * second;
   const Tensor even = rms_norm(reshape(heads, {b, t, o.num_heads, 2 * d}), gain, o.epsilon);
   return linear(reshape(scale(even, 1 - *o.lambda_init), {b, t, 2 * queries}), weight_out, bias_out);
 }

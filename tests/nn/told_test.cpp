@@ -26,7 +26,7 @@ Ids some_ids() {
 
 /// The largest |score| of every head, by site.
 using Scores = std::map<std::string, std::vector<double>>;
-Scores scores_of(Module& model, const std::function<void()>& pass) {
+Scores scores_of(Module& model, const std::function<void()>& pass, std::vector<std::string>* order = nullptr) {
   const NoGrad no_grad;
   std::vector<SiteStatistics> seen;
   {
@@ -35,6 +35,7 @@ Scores scores_of(Module& model, const std::function<void()>& pass) {
   }
   Scores all;
   for (const SiteStatistics& s : seen) {
+    if (order && !all.contains(s.name)) order->push_back(s.name);
     std::vector<double>& heads = all[s.name];
     heads.resize(std::size_t(s.statistics.num_heads));
     for (std::size_t i = 0; i < s.statistics.largest_score.size(); ++i) {
@@ -72,9 +73,12 @@ TEST_P(Told, SitesAreWhatIsSeen) {
   EXPECT_EQ(sites.empty(), GetParam().name == "linear");  // its memory has no scores
   const Tensor before = model(some_ids());
   Tensor watched;
-  const Scores scores = scores_of(model, [&] { watched = model(some_ids()); });
+  std::vector<std::string> order;
+  const Scores scores = scores_of(
+      model, [&] { watched = model(some_ids()); }, &order);
   EXPECT_EQ(watched.to_vector(), before.to_vector());
-  EXPECT_EQ(scores.size(), sites.size());
+  ASSERT_EQ(order.size(), sites.size());
+  for (std::size_t i = 0; i < sites.size(); ++i) EXPECT_EQ(order[i], sites[i].name);
   for (const AttentionSite& site : sites) {
     ASSERT_TRUE(scores.contains(site.name)) << site.name;
     EXPECT_EQ(std::int64_t(scores.at(site.name).size()), site.num_heads()) << site.name;
