@@ -9,6 +9,7 @@
 #include "attune/attention/mechanisms.hpp"
 #include "attune/autograd/ops/all.hpp"
 #include "attune/autograd/tape.hpp"
+#include "attune/base/error.hpp"
 #include "attune/nn/multi_head_attention.hpp"
 #include "autograd/check.hpp"
 
@@ -70,6 +71,43 @@ TEST(EveryBias, StartsWhereTrainingCanBegin) {
   EXPECT_EQ(starts(Fire{}, 4, 0), 0.1f);
   EXPECT_EQ(starts(Fire{}, 5, 0), 1);
   EXPECT_LE(std::abs(starts(Fire{}, 2, 3)), 1 / std::sqrt(32.0));
+}
+
+/// A bias whose two numbers a head begin as a test says.
+struct Scaled {
+  Start start;
+  std::vector<ParameterSpec> parameters(const AttendShape&) const { return {{"numbers", {2}, Per::head, start}}; }
+  template <class T>
+  void apply(Tile<T>& x, Tile<T>*, attune::Call<T>& call) const {
+    const T a = call.parameter[0].value[0], b = call.parameter[0].value[1];
+    each(x, [=](T& s, int, int) { s += a * b; });
+  }
+  template <class T>
+  void backward(const Tile<T>*, Tile<T>&, attune::Call<T>&) const {}
+};
+
+TEST(Start, IsWhatTheStageSays) {
+  const auto numbers = [](const Start& start) {
+    set_seed(1);
+    return MultiHeadAttention(with_bias(Scaled{start})).stage_parameters[0].to_vector();  // [3, 2]
+  };
+  EXPECT_EQ(numbers(Start::at(0.5)), std::vector<double>(6, 0.5));
+  EXPECT_EQ(numbers(Start::each_at({1, 2, 3})), (std::vector<double>{1, 1, 2, 2, 3, 3}));
+  EXPECT_THROW(numbers(Start::each_at({1, 2, 3, 4})), Error);
+  EXPECT_THROW(numbers({Start::Kind::numbers, 0, {}}), Error);
+  for (const auto& [start, most] : {std::pair(Start::uniform(0.1), 0.1), {Start{}, 1.1}}) {
+    const std::vector<double> drawn = numbers(start);
+    double largest = 0;
+    for (const double x : drawn) largest = std::max(largest, std::abs(x));
+    EXPECT_LE(largest, most);
+    EXPECT_GT(largest, 0.3 * most);
+    EXPECT_NE(drawn[0], drawn[1]);
+  }
+  EXPECT_NE(numbers(Start::normal(1))[0], numbers(Start::normal(1))[1]);
+  MultiHeadAttentionOptions o = with_bias({});
+  o.bias = {};
+  o.normalizer = Entmax{};
+  EXPECT_EQ(MultiHeadAttention(o).stage_parameters[0].to_vector(), std::vector<double>(3, 0));  // 1.5-entmax
 }
 
 }  // namespace
