@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "attune/attention/any_stage.hpp"
+#include "kernels/activation.hpp"
 
 namespace attune::detail {
 namespace {
@@ -14,10 +15,11 @@ class MlpTiles {
   explicit MlpTiles(const MlpScore& score) : hidden_(score.hidden), activation_(score.activation) {}
 
   void logits(const Features<T>& f, const Tile<T>& x, Call<T>& call) const {
-    const Layers layers{call.scratch(std::size_t(units()) * kLanes), nullptr};
+    T* const memory = call.scratch(std::size_t(units()) * kLanes);
+    const Layers layers{memory, memory};
     const int n = x.area.queries, last = hidden_.back();
     for (int j = 0; j < x.area.keys; ++j) {
-      run<false>(f.query, f.key[j], n, layers, call);
+      run(f.query, f.key[j], n, layers, call);
       attune::product(1, n, last, call.parameter.back().value, last, 1, layers.value + first(depth() - 1), kLanes, x[j],
                       x.stride);
     }
@@ -31,7 +33,7 @@ class MlpTiles {
     const int n = dx.area.queries, last = depth() - 1;
     const Parameter<T>& v = call.parameter.back();
     for (int j = 0; j < dx.area.keys; ++j) {
-      run<true>(f.query, f.key[j], n, layers, call);
+      run(f.query, f.key[j], n, layers, call);
       const T* g = dx[j];
       for (int e = 0; e < hidden_[std::size_t(last)]; ++e) {
         const T* h = layers.value + first(last) + e * kLanes;
@@ -44,10 +46,7 @@ class MlpTiles {
       }
       for (int layer = last; layer >= 0; --layer) {
         const int rows = hidden_[std::size_t(layer)];
-        const T* slope = layers.slope + first(layer);
-        for (int e = 0; e < rows; ++e) {
-          for (int i = 0; i < n; ++i) du[e * kLanes + i] = slope[e * kLanes + i] * dh[e * kLanes + i];
-        }
+        activate_backward(rows * kLanes, layers.before + first(layer), dh, du);
         if (layer > 0) layer_backward(layer, n, layers.value + first(layer - 1), du, dh, turned, call);
       }
       for (int e = 0; e < hidden_[0]; ++e) {
@@ -59,9 +58,10 @@ class MlpTiles {
   }
 
  private:
-  /// One key's hidden units and slopes of the activation there, [F][kLanes] each, a layer after the other.
+  /// One key's hidden units before and after the activation, [F][kLanes] each, a layer after the other. The lanes past
+  /// the tile's queries hold anything.
   struct Layers {
-    T *value, *slope;  // slope: null in a forward pass
+    T *before, *value;  // the same memory in a forward pass
   };
   int depth() const { return int(hidden_.size()); }
   int units() const { return first(depth()) / kLanes; }
@@ -75,11 +75,10 @@ class MlpTiles {
   /// Place of weight_l among the parameters; bias_l stands behind it. layer counts from 0.
   static std::size_t weight(int layer) { return std::size_t(2 * layer + 1); }
 
-  template <bool kBackward>
   void run(const Matrix<const T>& query, const T* key, int n, const Layers& to, Call<T>& call) const {
     for (int layer = 0; layer < depth(); ++layer) {
       const int rows = hidden_[std::size_t(layer)];
-      T* u = to.value + first(layer);
+      T* u = to.before + first(layer);
       const T* added = key;
       if (layer > 0) {
         const int below = hidden_[std::size_t(layer - 1)];
@@ -91,43 +90,58 @@ class MlpTiles {
       for (int e = 0; e < rows; ++e) {
         for (int i = 0; i < n; ++i) u[e * kLanes + i] = from[e][i] + added[e];
       }
-      activate<kBackward>(to, layer, n);
+      activate(rows * kLanes, u, to.value + first(layer));
     }
   }
-  /// Of one layer: its units become activations and, for a backward, slope becomes what a' is there.
-  template <bool kBackward>
-  void activate(const Layers& to, int layer, int n) const {
-    const auto each_unit = [&](auto f) {
-      for (int e = 0; e < hidden_[std::size_t(layer)]; ++e) {
-        T* x = to.value + first(layer) + e * kLanes;
-        T* slope = kBackward ? to.slope + first(layer) + e * kLanes : x;
-        for (int i = 0; i < n; ++i) f(x[i], slope[i]);
-      }
-    };
-    if (activation_ == ScoreActivation::tanh) {
-      each_unit([](T& x, [[maybe_unused]] T& slope) {
-        // 1 - tanh^2 = 4 e / (1 + e)^2 with e = exp(-2 |x|): free of the difference's cancellation.
-        if constexpr (kBackward) {
-          const T e = exp(x > T(0) ? T(-2) * x : T(2) * x);
-          slope = T(4) * e / ((T(1) + e) * (T(1) + e));
-        }
-        x = tanh(x);
-      });
-    } else if (activation_ == ScoreActivation::relu) {
-      each_unit([](T& x, [[maybe_unused]] T& slope) {
-        if constexpr (kBackward) slope = x > T(0) ? T(1) : T(0);
-        x = x > T(0) ? x : T(0);
-      });
+  kernels::Pointwise function() const {
+    return activation_ == ScoreActivation::relu   ? kernels::Pointwise::relu
+           : activation_ == ScoreActivation::gelu ? kernels::Pointwise::gelu_tanh
+                                                  : kernels::Pointwise::tanh;
+  }
+  /// h = a(u).
+  void activate(int count, const T* u, T* h) const {
+    if constexpr (kHasKernel<T>) {
+      kernels::pointwise(function(), count, u, h);
     } else {
-      each_unit([](T& x, [[maybe_unused]] T& slope) {
-        // x s(2 z), and s(2 z) = 1 / (1 + e) or e / (1 + e) with e = exp(-2 |z|): nothing cancels.
-        const T root(0.7978845608028654), cubic(0.044715), z = root * (x + cubic * x * x * x);  // sqrt(2 / pi)
-        const T e = exp(z > T(0) ? T(-2) * z : T(2) * z), near = T(1) / (T(1) + e), gate = (z > T(0) ? T(1) : e) * near;
-        if constexpr (kBackward) slope = gate + T(2) * x * e * near * near * root * (T(1) + T(3) * cubic * x * x);
-        x = x * gate;
-      });
+      for (int e = 0; e < count; ++e) {
+        const T x = u[e];
+        h[e] = activation_ == ScoreActivation::tanh   ? tanh(x)
+               : activation_ == ScoreActivation::relu ? (x > T(0) ? x : T(0))
+                                                      : x * Gate(x).open;
+      }
     }
   }
+  /// du = a'(u) dh.
+  void activate_backward(int count, const T* u, const T* dh, T* du) const {
+    if (activation_ == ScoreActivation::tanh) {
+      // 1 - tanh^2 = 4 e / (1 + e)^2 with e = exp(-2 |x|): free of the difference's cancellation.
+      for (int e = 0; e < count; ++e) {
+        const T x = u[e], power = exp(x > T(0) ? T(-2) * x : T(2) * x);
+        du[e] = dh[e] * (T(4) * power / ((T(1) + power) * (T(1) + power)));
+      }
+    } else if constexpr (kHasKernel<T>) {
+      kernels::pointwise_backward(function(), count, u, dh, du, false);
+    } else {
+      for (int e = 0; e < count; ++e) {
+        const T x = u[e];
+        du[e] = dh[e] * (activation_ == ScoreActivation::relu ? (x > T(0) ? T(1) : T(0)) : Gate(x).slope(x));
+      }
+    }
+  }
+  /// x s(2 z) with z = sqrt(2 / pi) (x + 0.044715 x^3), and s(2 z) = 1 / (1 + e) or e / (1 + e) with e = exp(-2 |z|):
+  /// nothing cancels.
+  struct Gate {
+    T e, near, open;
+    explicit Gate(T x) {
+      const T z = root() * (x + cubic() * x * x * x);
+      e = exp(z > T(0) ? T(-2) * z : T(2) * z);
+      near = T(1) / (T(1) + e);
+      open = (z > T(0) ? T(1) : e) * near;
+    }
+    T slope(T x) const { return open + T(2) * x * e * near * near * root() * (T(1) + T(3) * cubic() * x * x); }
+    static T root() { return T(0.7978845608028654); }  // sqrt(2 / pi)
+    static T cubic() { return T(0.044715); }
+  };
   /// du of a layer to its parameters, and to dh of the layer below.
   void layer_backward(int layer, int n, const T* below, const T* du, T* dh, T* turned, Call<T>& call) const {
     const int rows = hidden_[std::size_t(layer)], cols = hidden_[std::size_t(layer - 1)];
