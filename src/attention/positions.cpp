@@ -97,6 +97,89 @@ void detail::Turns::start(double position, int first, int end) {
   }
 }
 
+namespace {
+
+/// Calls f(row) with t at each row of a run, in vectors for scalars that have them.
+template <class T, class F>
+void rows_of_run(detail::Turns& t, int moving, int rows, F f) {
+  detail::on_cpu<T>([&] {
+    for (int r = 0; r < rows; ++r) {
+      if (r > 0) t.advance(moving, t.pairs());
+      f(r);
+    }
+  });
+}
+
+template <bool kBack, class T>
+void turn_row(const T* __restrict x, T* __restrict y, int cols, detail::TurnPairs pairs, const detail::Turns& t) {
+  const int half = pairs.dim / 2;
+  const double* __restrict cos = t.cos.data(), * __restrict sin = t.sin.data();
+  const auto put = [](T& to, T value) {
+    if constexpr (kBack)
+      to += value;
+    else
+      to = value;
+  };
+  const auto turn = [&](int a, int b, int k) {
+    const T x1 = x[a], x2 = x[b], c = T(cos[k]), s = T(kBack ? -sin[k] : sin[k]);
+    put(y[a], x1 * c - x2 * s);
+    put(y[b], x1 * s + x2 * c);
+  };
+  if (pairs.interleaved) {
+    for (int k = 0; k < half; ++k) turn(2 * k, 2 * k + 1, k);
+  } else {
+    for (int k = 0; k < half; ++k) turn(k, k + half, k);
+  }
+  for (int c = pairs.dim; c < cols; ++c) put(y[c], x[c]);
+}
+
+}  // namespace
+
+template <class T>
+void detail::turn_run(Turns& t, int moving, Matrix<const T> x, Matrix<T> y, TurnPairs pairs, bool back) {
+  if (back)
+    rows_of_run<T>(t, moving, x.rows, [&](int r) { turn_row<true>(x[r], y[r], x.cols, pairs, t); });
+  else
+    rows_of_run<T>(t, moving, x.rows, [&](int r) { turn_row<false>(x[r], y[r], x.cols, pairs, t); });
+}
+template <class T>
+void detail::add_waves(Turns& t, int moving, Matrix<const T> x, Matrix<T> y) {
+  const int dim = x.cols;
+  rows_of_run<T>(t, moving, x.rows, [&](int r) {
+    const T* __restrict from = x[r];
+    T* __restrict to = y[r];
+    const double* __restrict sin = t.sin.data(), * __restrict cos = t.cos.data();
+    for (int k = 0; k < dim / 2; ++k) {
+      to[2 * k] = from[2 * k] + T(sin[k]);
+      to[2 * k + 1] = from[2 * k + 1] + T(cos[k]);
+    }
+    if (dim % 2) to[dim - 1] = from[dim - 1] + T(sin[dim / 2]);
+  });
+}
+template <class T>
+void detail::add_grid_waves(Turns& t, int moving, bool in_grid, Matrix<const T> x, Matrix<T> y) {
+  const int quarter = x.cols / 4;
+  const T size = T(in_grid ? 1 : 0);
+  rows_of_run<T>(t, moving, x.rows, [&](int r) {
+    const auto add = [&](int at, const std::vector<double>& wave, int first) {
+      const T* __restrict from = x[r] + at;
+      T* __restrict to = y[r] + at;
+      const double* __restrict w = wave.data() + first;
+      for (int k = 0; k < quarter; ++k) to[k] = from[k] + size * T(w[k]);
+    };
+    add(0, t.sin, quarter), add(quarter, t.cos, quarter);
+    add(2 * quarter, t.sin, 0), add(3 * quarter, t.cos, 0);
+  });
+}
+#define ATTUNE_RUNS(T)                                                                         \
+  template void detail::turn_run<T>(Turns&, int, Matrix<const T>, Matrix<T>, TurnPairs, bool); \
+  template void detail::add_waves<T>(Turns&, int, Matrix<const T>, Matrix<T>);                 \
+  template void detail::add_grid_waves<T>(Turns&, int, bool, Matrix<const T>, Matrix<T>);
+ATTUNE_RUNS(float)
+ATTUNE_RUNS(double)
+ATTUNE_RUNS(Dual<double>)
+#undef ATTUNE_RUNS
+
 // ----------------------------------------------------------------------------------------------------------- rotary
 
 void Rotary::check(const AttendShape& s) const {

@@ -37,12 +37,15 @@ TEST(Turns, StepsLoseLittleUntilTheNextStart) {
   t.middle = 90;
   t.amplitude = 1.5;
   int rows = 0;
-  detail::each_turn(t, 77, 70, [&](int r) {
-    ++rows;
-    for (std::size_t k = 0; k < 3; ++k) {
-      const double size = 1.5 * std::exp(t.fade[k] * (77 + r - 90)), angle = (77 + r) * t.frequency[k];
-      EXPECT_NEAR(t.cos[k], size * std::cos(angle), 2e-14);
-      EXPECT_NEAR(t.sin[k], size * std::sin(angle), 2e-14);
+  detail::each_run(t, 77, 70, [&](int first, int n, int moving) {
+    EXPECT_LE(n, detail::kTurnRestart);
+    for (int r = first; r < first + n; ++r, ++rows) {
+      if (r > first) t.advance(moving, t.pairs());
+      for (std::size_t k = 0; k < 3; ++k) {
+        const double size = 1.5 * std::exp(t.fade[k] * (77 + r - 90)), angle = (77 + r) * t.frequency[k];
+        EXPECT_NEAR(t.cos[k], size * std::cos(angle), 2e-14);
+        EXPECT_NEAR(t.sin[k], size * std::sin(angle), 2e-14);
+      }
     }
   });
   EXPECT_EQ(rows, 70);

@@ -24,19 +24,16 @@ void each_grid_run(int position, int n, int width, int prefix_tokens, F f) {
   }
 }
 
-/// Calls f(r, in_grid) for n tokens from `position` on, the first half of t's pairs at the row of token r, the others
-/// at its column; tokens in front of the grid stand at 0 and 0.
+/// Calls f(r, rows, moving, in_grid) for runs of n tokens from `position` on, the first half of t's pairs at the row of
+/// token r, the others at its column; tokens in front of the grid stand at 0 and 0.
 template <class F>
 void each_grid_turn(Turns& t, int position, int n, int width, int prefix_tokens, F f) {
   const int half = t.pairs() / 2;
   each_grid_run(position, n, width, prefix_tokens, [&](int first, int run, int row, int column) {
     t.start(std::max(row, 0), 0, half);
-    for (int r = 0; r < run; ++r) {
-      if (r % kTurnRestart == 0)
-        t.start(row < 0 ? 0 : column + r, half, 2 * half);
-      else if (row >= 0)
-        t.advance(half, 2 * half);
-      f(first + r, row >= 0);
+    for (int r = 0; r < run; r += kTurnRestart) {
+      t.start(row < 0 ? 0 : column + r, half, 2 * half);
+      f(first + r, std::min(kTurnRestart, run - r), row < 0 ? 2 * half : half, row >= 0);
     }
   });
 }

@@ -54,9 +54,9 @@ struct Rotary {
   double amplitude() const;
 
   detail::TurnPairs pairs(int dim) const { return {rotary_dim ? rotary_dim : dim, interleaved}; }
-  /// The angles of n rows: f(row, turns).
+  /// The angles of n rows, run by run: f(turns, first row, rows, moving).
   template <class F>
-  void each_turn(Side side, const Area& area, int n, int dim, F f) const {
+  void each_run(Side side, const Area& area, int n, int dim, F f) const {
     const int keys = scaling == RotaryScaling::dynamic ? area.shape->num_keys : 0;
     detail::Turns& t = detail::turns_of<Rotary>({base, double(dim), double(scaling), factor, double(original_length),
                                                  beta_fast, beta_slow, attention_factor.value_or(0), double(keys)},
@@ -65,18 +65,19 @@ struct Rotary {
                                                     made.frequency[std::size_t(k)] = frequency(k, dim, keys);
                                                   made.amplitude = amplitude();
                                                 });
-    detail::each_turn(t, detail::first_position(side == Side::query, area), n, [&](int r) { f(r, t); });
+    detail::each_run(t, detail::first_position(side == Side::query, area), n,
+                     [&](int r, int rows, int moving) { f(t, r, rows, moving); });
   }
 
   template <class T>
   void map(Side side, Matrix<const T> rows, Matrix<T> out, const Area& area, Call<T>&) const {
-    detail::turn_rows<false>(*this, side, rows, out, area);
+    detail::turn_rows(*this, side, rows, out, area, false);
   }
   // The transpose of a rotation turns back.
   template <class T>
   void map_backward(Side side, Matrix<const T>, Matrix<const T> dout, Matrix<T> drows, const Area& area,
                     Call<T>&) const {
-    detail::turn_rows<true>(*this, side, dout, drows, area);
+    detail::turn_rows(*this, side, dout, drows, area, true);
   }
 };
 

@@ -33,25 +33,27 @@ struct Rotary2d {
   double frequency(int k, int dim) const;
 
   detail::TurnPairs pairs(int dim) const { return {rotary_dim ? rotary_dim : dim, interleaved}; }
-  /// The angles of n rows: f(row, turns). What stands in front of the grid does not turn.
+  /// The angles of n rows, run by run: f(turns, first row, rows, moving). What stands in front of the grid does not
+  /// turn.
   template <class F>
-  void each_turn(Side side, const Area& area, int n, int dim, F f) const {
+  void each_run(Side side, const Area& area, int n, int dim, F f) const {
     detail::Turns& t = detail::turns_of<Rotary2d>({base, double(dim)}, dim / 2, false, [&](detail::Turns& made) {
       for (int k = 0; k < dim / 2; ++k) made.frequency[std::size_t(k)] = frequency(k % (dim / 4), dim);
     });
     const int position = detail::first_position(side == Side::query, area);
-    detail::each_grid_turn(t, position, n, grid_width, prefix_tokens, [&](int r, bool) { f(r, t); });
+    detail::each_grid_turn(t, position, n, grid_width, prefix_tokens,
+                           [&](int r, int rows, int moving, bool) { f(t, r, rows, moving); });
   }
 
   template <class T>
   void map(Side side, Matrix<const T> rows, Matrix<T> out, const Area& area, Call<T>&) const {
-    detail::turn_rows<false>(*this, side, rows, out, area);
+    detail::turn_rows(*this, side, rows, out, area, false);
   }
   // The transpose of a rotation turns back.
   template <class T>
   void map_backward(Side side, Matrix<const T>, Matrix<const T> dout, Matrix<T> drows, const Area& area,
                     Call<T>&) const {
-    detail::turn_rows<true>(*this, side, dout, drows, area);
+    detail::turn_rows(*this, side, dout, drows, area, true);
   }
 };
 

@@ -31,16 +31,8 @@ struct Sinusoidal {
     detail::Turns& t = detail::turns_of<Sinusoidal>({base, double(dim)}, half, false, [&](detail::Turns& made) {
       for (int k = 0; k < half; ++k) made.frequency[std::size_t(k)] = frequency(k, dim);
     });
-    detail::each_turn(t, detail::first_position(side == Side::query, area), rows.rows, [&](int r) {
-      const T* __restrict x = rows[r];
-      T* __restrict y = out[r];
-      const double* __restrict sin = t.sin.data(), * __restrict cos = t.cos.data();
-      for (int k = 0; k < dim / 2; ++k) {
-        y[2 * k] = x[2 * k] + T(sin[k]);
-        y[2 * k + 1] = x[2 * k + 1] + T(cos[k]);
-      }
-      if (dim % 2) y[dim - 1] = x[dim - 1] + T(sin[half - 1]);
-    });
+    detail::each_run(t, detail::first_position(side == Side::query, area), rows.rows,
+                     [&](int r, int n, int moving) { detail::add_waves(t, moving, rows.part(r, n), out.part(r, n)); });
   }
   template <class T>
   void map_backward(Side, Matrix<const T>, Matrix<const T> dout, Matrix<T> drows, const Area&, Call<T>&) const {

@@ -36,16 +36,10 @@ struct Sinusoidal2d {
     detail::Turns& t = detail::turns_of<Sinusoidal2d>({base, double(dim)}, 2 * quarter, false, [&](auto& made) {
       for (int k = 0; k < 2 * quarter; ++k) made.frequency[std::size_t(k)] = frequency(k % quarter, dim);
     });
-    detail::each_grid_turn(t, position, rows.rows, grid_width, prefix_tokens, [&](int r, bool in_grid) {
-      const T* __restrict x = rows[r], size = T(in_grid ? 1 : 0);
-      T* __restrict y = out[r];
-      const auto add = [&](int at, const std::vector<double>& wave, int first) {
-        const double* __restrict w = wave.data() + first;
-        for (int k = 0; k < quarter; ++k) y[at + k] = x[at + k] + size * T(w[k]);
-      };
-      add(0, t.sin, quarter), add(quarter, t.cos, quarter);  // the second half of the pairs tells the column
-      add(2 * quarter, t.sin, 0), add(3 * quarter, t.cos, 0);
-    });
+    detail::each_grid_turn(t, position, rows.rows, grid_width, prefix_tokens,
+                           [&](int r, int n, int moving, bool in_grid) {
+                             detail::add_grid_waves(t, moving, in_grid, rows.part(r, n), out.part(r, n));
+                           });
   }
   template <class T>
   void map_backward(Side, Matrix<const T>, Matrix<const T> dout, Matrix<T> drows, const Area&, Call<T>&) const {

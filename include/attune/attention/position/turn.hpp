@@ -56,15 +56,12 @@ Turns& turns_of(std::initializer_list<double> key, int pairs, bool fades, Set se
   return t;
 }
 
-/// Calls f(r) with t at position first + r, for r = 0 .. n-1.
+/// Calls f(r, rows, 0) with t at position first + r for runs of n rows: the pairs from 0 on step from row to row.
 template <class F>
-void each_turn(Turns& t, int first, int n, F f) {
-  for (int r = 0; r < n; ++r) {
-    if (r % kTurnRestart == 0)
-      t.start(first + r, 0, t.pairs());
-    else
-      t.advance(0, t.pairs());
-    f(r);
+void each_run(Turns& t, int first, int n, F f) {
+  for (int r = 0; r < n; r += kTurnRestart) {
+    t.start(first + r, 0, t.pairs());
+    f(r, std::min(kTurnRestart, n - r), 0);
   }
 }
 
@@ -74,38 +71,27 @@ struct TurnPairs {
   bool interleaved;
 };
 
-/// y = x turned: (x1, x2) -> (x1 c - x2 s, x1 s + x2 c); with kBack y += x turned back, which is its transpose. What no
-/// pair holds stays.
-template <bool kBack, class T>
-void turn_row(const T* __restrict x, T* __restrict y, int cols, TurnPairs pairs, const Turns& t) {
-  const int half = pairs.dim / 2;
-  const double* __restrict cos = t.cos.data(), * __restrict sin = t.sin.data();
-  const auto put = [](T& to, T value) {
-    if constexpr (kBack)
-      to += value;
-    else
-      to = value;
-  };
-  const auto turn = [&](int a, int b, int k) {
-    const T x1 = x[a], x2 = x[b], c = T(cos[k]), s = T(kBack ? -sin[k] : sin[k]);
-    put(y[a], x1 * c - x2 * s);
-    put(y[b], x1 * s + x2 * c);
-  };
-  if (pairs.interleaved) {
-    for (int k = 0; k < half; ++k) turn(2 * k, 2 * k + 1, k);
-  } else {
-    for (int k = 0; k < half; ++k) turn(k, k + half, k);
-  }
-  for (int c = pairs.dim; c < cols; ++c) put(y[c], x[c]);
-}
+// One run of rows, compiled once for float, double and Dual<double>; the pairs from `moving` on step from row to row.
+/// y = x turned: (x1, x2) -> (x1 c - x2 s, x1 s + x2 c); with `back` y += x turned back, which is its transpose. What
+/// no pair holds stays.
+template <class T>
+void turn_run(Turns&, int moving, Matrix<const T> x, Matrix<T> y, TurnPairs, bool back);
+/// y = x + (sin, cos) of pair k at the numbers 2 k and 2 k + 1.
+template <class T>
+void add_waves(Turns&, int moving, Matrix<const T> x, Matrix<T> y);
+/// y = x + the sines of the second half of the pairs, their cosines, the sines of the first half, their cosines; x
+/// alone outside of the grid.
+template <class T>
+void add_grid_waves(Turns&, int moving, bool in_grid, Matrix<const T> x, Matrix<T> y);
 
-/// Rows turned by what the stage says: its pairs(dim), and each_turn(side, area, rows, dim, f), which calls f(r, turns)
-/// for every row. map is this without kBack, map_backward with it.
-template <bool kBack, class Stage, class T>
-void turn_rows(const Stage& stage, Side side, Matrix<const T> x, Matrix<T> y, const Area& area) {
+/// Rows turned by what the stage says: its pairs(dim), and each_run(side, area, rows, dim, f), which calls
+/// f(turns, first row, rows, moving). map is this, map_backward the same with `back`.
+template <class Stage, class T>
+void turn_rows(const Stage& stage, Side side, Matrix<const T> x, Matrix<T> y, const Area& area, bool back) {
   const TurnPairs pairs = stage.pairs(x.cols);
-  stage.each_turn(side, area, x.rows, pairs.dim,
-                  [&](int r, const Turns& t) { turn_row<kBack>(x[r], y[r], x.cols, pairs, t); });
+  stage.each_run(side, area, x.rows, pairs.dim, [&](Turns& t, int first, int n, int moving) {
+    turn_run(t, moving, x.part(first, n), y.part(first, n), pairs, back);
+  });
 }
 
 /// drows += dout: the gradient of what is added to rows.

@@ -31,9 +31,9 @@ struct XPos {
   int width(Side, int dim) const { return dim; }
 
   detail::TurnPairs pairs(int dim) const { return {dim, interleaved}; }
-  /// The angles and sizes of n rows: f(row, turns).
+  /// The angles and sizes of n rows, run by run: f(turns, first row, rows, moving).
   template <class F>
-  void each_turn(Side side, const Area& area, int n, int dim, F f) const {
+  void each_run(Side side, const Area& area, int n, int dim, F f) const {
     const double sign = side == Side::query ? 1 : -1;
     detail::Turns& t = detail::turns_of<XPos>({base, scale_base, gamma, double(middle), double(dim), sign}, dim / 2,
                                               true, [&](detail::Turns& made) {
@@ -43,18 +43,19 @@ struct XPos {
                                                 }
                                                 made.middle = middle;
                                               });
-    detail::each_turn(t, detail::first_position(side == Side::query, area), n, [&](int r) { f(r, t); });
+    detail::each_run(t, detail::first_position(side == Side::query, area), n,
+                     [&](int r, int rows, int moving) { f(t, r, rows, moving); });
   }
 
   template <class T>
   void map(Side side, Matrix<const T> rows, Matrix<T> out, const Area& area, Call<T>&) const {
-    detail::turn_rows<false>(*this, side, rows, out, area);
+    detail::turn_rows(*this, side, rows, out, area, false);
   }
   // The transpose of a scaled rotation turns back, with the same scale.
   template <class T>
   void map_backward(Side side, Matrix<const T>, Matrix<const T> dout, Matrix<T> drows, const Area& area,
                     Call<T>&) const {
-    detail::turn_rows<true>(*this, side, dout, drows, area);
+    detail::turn_rows(*this, side, dout, drows, area, true);
   }
 
  private:
