@@ -56,7 +56,8 @@ HWY_INLINE Vec<float> short_log(Vec<float> u) {
 }
 
 // How a weight follows from u > 0: p, its slope s = p^(2 - alpha) = p / u and log p. A step of Newton of at most kLast
-// leaves about its square, and is the last one; where weights have a kink, steps end when there is none.
+// scale leaves about its square over the scale, and is the last one; where weights have a kink, steps end when there is
+// none.
 struct Linear {
   static constexpr float kLast = 0;
   HWY_INLINE explicit Linear(float) {}
@@ -65,14 +66,14 @@ struct Linear {
   HWY_INLINE Vec<float> short_of(Vec<float>) const { return set(1.0f); }  // S^(1 - scale)
 };
 struct Square {
-  static constexpr float kLast = 1e-5f;
+  static constexpr float kLast = 2e-4f;
   HWY_INLINE explicit Square(float) {}
   HWY_INLINE void at(Vec<float> u, Vec<float>& p, Vec<float>& s) const { p = hn::Mul(u, u), s = u; }
   HWY_INLINE Vec<float> log_of(Vec<float> u) const { return hn::Mul(set(2.0f), log(u)); }
   HWY_INLINE Vec<float> short_of(Vec<float> sum) const { return hn::Sqrt(sum); }
 };
 struct Power {
-  static constexpr float kLast = 1e-5f;
+  static constexpr float kLast = 2e-4f;
   float power, rest;
   HWY_INLINE explicit Power(float scale) : power(1 / scale), rest(1 - scale) {}
   HWY_INLINE void at(Vec<float> u, Vec<float>& p, Vec<float>& s) const {
@@ -124,7 +125,7 @@ HWY_INLINE void raise(C c, const P& power, float scale, const float* x, std::ptr
     // Not where the sum is 0; and a row that has come to rest stays, its bits are its own.
     const Vec<float> before = c.read(tau, 0), rise = hn::Div(hn::Sub(sum, power.short_of(sum)), slope);
     c.write(hn::IfThenElse(hn::And(goes_on, hn::Gt(rise, zero<float>())), hn::Add(before, rise), before), tau, 0);
-    goes_on = hn::And(goes_on, hn::Gt(rise, set(P::kLast)));
+    goes_on = hn::And(goes_on, hn::Gt(rise, set(P::kLast * scale)));
   }
 }
 

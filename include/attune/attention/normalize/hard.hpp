@@ -30,7 +30,7 @@ Dual<S> straight_through(Dual<S> hard, Dual<S> soft) {
 struct Hard {
   static constexpr std::string_view name = "hard";
   static constexpr std::string_view source = "arXiv:1611.01144";
-  static constexpr std::string_view cost = "none forward, 2 exp a pair backward; holds 64 numbers a key";
+  static constexpr std::string_view cost = "2 exp and two products more a pair backward; holds 64 numbers a key";
   static constexpr Walk walk = Walk::whole_rows;
   static constexpr bool is_sparse = true;
 
