@@ -1,8 +1,9 @@
 // Scores with a learned row for every distance, clipped: what Shaw's and DeBERTa's terms are made of.
 //
-// Sixteen queries and the m keys of a tile meet at most m + 15 distances, neighbouring rows of the table. Their products
-// are made at once, by the library's kernel, in scratch; every pair then finds its own by an offset. The backward collects
-// the pairs' gradients per distance in the same way. No array has a number for every pair of the sequence.
+// Sixteen queries and the m keys of a tile meet at most m + 15 distances, neighbouring rows of the table. Their
+// products are made at once, by the library's kernel, in scratch; every pair then finds its own by an offset. The
+// backward collects the pairs' gradients per distance in the same way. No array has a number for every pair of the
+// sequence.
 #pragma once
 #include <algorithm>
 
