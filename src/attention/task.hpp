@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "attention/problem.hpp"
@@ -22,11 +23,27 @@ struct KeyRows {
   Numbers<T> mid_memory, out_memory;
   const Problem<T>* p = nullptr;
 
+  // Up to 32 MiB stay with the thread that calls: fresh pages cost a rotary call of 1024 tokens some hundredths.
+  KeyRows() : mid_memory(std::move(kept(0))), out_memory(std::move(kept(1))) {}
+  KeyRows(KeyRows&&) = default;
+  ~KeyRows() {
+    keep(mid_memory, 0);
+    keep(out_memory, 1);
+  }
+
   Matrix<const T> in(int b, int kv) const { return p->key.matrix(b, kv, 0, p->shape.num_keys, p->shape.key_dim); }
   Matrix<const T> mid(int b, int kv) const { return mid_width ? room(mid_memory, mid_width, b, kv) : in(b, kv); }
   Matrix<const T> out(int b, int kv) const { return out_width ? room(out_memory, out_width, b, kv) : mid(b, kv); }
 
  private:
+  static Numbers<T>& kept(int which) {
+    thread_local Numbers<T> memory[2];
+    return memory[which];
+  }
+  static void keep(Numbers<T>& memory, int which) {
+    if (memory.capacity() > kept(which).capacity() && memory.capacity() * sizeof(T) <= std::size_t(32) << 20)
+      kept(which) = std::move(memory);
+  }
   Matrix<const T> room(const Numbers<T>& memory, int width, int b, int kv) const {
     const std::ptrdiff_t task = std::ptrdiff_t(b) * p->shape.num_kv_heads + kv;
     return {memory.data() + task * p->shape.num_keys * width, p->shape.num_keys, width, width};
@@ -263,8 +280,8 @@ KeyRows<T> map_keys(const Problem<T>& p) {
   r.mid_width = p.position.stage ? p.position.stage->width(Side::key, s.key_dim) : 0;
   r.out_width = p.score.stage->width(Side::key, r.mid_width ? r.mid_width : s.key_dim);
   const std::size_t rows = std::size_t(s.batch_size) * s.num_kv_heads * s.num_keys;
-  r.mid_memory.resize(rows * r.mid_width);
-  r.out_memory.resize(rows * r.out_width);
+  if (r.mid_width) r.mid_memory.resize(rows * r.mid_width);
+  if (r.out_width) r.out_memory.resize(rows * r.out_width);
   if (!r.mid_width && !r.out_width) return r;
   const int pieces = (s.num_keys + kKeyPiece - 1) / kKeyPiece;
   parallel_for(std::int64_t(s.batch_size) * s.num_kv_heads * pieces, [&](std::int64_t t) {
