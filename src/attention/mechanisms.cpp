@@ -215,6 +215,12 @@ std::vector<Mechanism> mechanisms() {
                  .by_name = false});
   add<AllMasks>(all, "mask");
   add<AllNormalizers>(all, "normalizer");
+  all.push_back({.kind = "normalizer",
+                 .name = "pointwise_probs",
+                 .gradients = "logits",
+                 .cost = "2 exp and the lambda a pair; holds 64 numbers a key",
+                 .source = "a lambda of your own",
+                 .by_name = false});
   return all;
 }
 

@@ -41,6 +41,15 @@ HWY_INLINE void over_vectors(int n, F f) {
   if (c < n) f(Columns<T, 1, true>{c, n - c});
 }
 
+/// The same for loops that fill the registers with one vector.
+template <class F>
+HWY_INLINE void over_single_vectors(int n, F f) {
+  constexpr int kL = kLaneCount<float>;
+  int c = 0;
+  for (; c + kL <= n; c += kL) f(Columns<float, 1, false>{c, kL});
+  if (c < n) f(Columns<float, 1, true>{c, n - c});
+}
+
 }  // namespace attune::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

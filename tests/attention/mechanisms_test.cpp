@@ -18,7 +18,8 @@ using testing::message_of;
 TEST(Mechanisms, ListsEveryStageOnce) {
   const auto all = mechanisms();
   EXPECT_EQ(all.size(), std::tuple_size_v<AllPositions> + std::tuple_size_v<AllScores> + std::tuple_size_v<AllBiases> +
-                            1 + std::tuple_size_v<AllMasks> + std::tuple_size_v<AllNormalizers>);
+                            std::tuple_size_v<AllMasks> + std::tuple_size_v<AllNormalizers> + 2)
+      << "and two of a lambda";
   for (const Mechanism& m : all) {
     const auto same = [&](const Mechanism& o) { return o.kind == m.kind && o.name == m.name; };
     EXPECT_EQ(std::count_if(all.begin(), all.end(), same), 1) << m.kind << " " << m.name;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "attune/attention/formulas/biases.hpp"
 #include "attune/attention/mechanisms.hpp"
 #include "attune/base/error.hpp"
 #include "contract/covering.hpp"
@@ -66,6 +67,22 @@ TEST(Biases, ManyTilesAndPositionsFarAlong) {
       bias_is_exact<double>(s);
       if (offset == 90) bias_is_exact<float>(s);
     }
+  }
+}
+
+/// FIRE with ReLU takes diagonals on which no unit bends as lines: units of which some
+/// bend within diagonals, and queries on both sides of the threshold.
+TEST(Biases, FireOfReluIsABrokenLine) {
+  for (const int offset : {0, 90}) {
+    const Scenario s = bias_scenario(
+        [](Scenario& to) {
+          detail::add_bias(to, Fire{.hidden_dim = 8, .length = 100}, formula::fire(8, 100, FireActivation::relu));
+          to.ranges["rate"] = {0.2, 0.9};
+          to.ranges["threshold"] = {0.9, 1.1};
+        },
+        offset);
+    bias_is_exact<double>(s);
+    bias_is_exact<float>(s);
   }
 }
 

@@ -14,6 +14,31 @@
 
 namespace attune::detail {
 
+// x[j][i] += value[keys - 1 - j + i], and the way back: src/attention/bias_kernels.cpp.
+void add_diagonals(const Tile<float>& x, const float* value);
+void add_diagonals(const Tile<double>& x, const double* value);
+void sum_diagonals(const Tile<float>& dx, float* sum);
+void sum_diagonals(const Tile<double>& dx, double* sum);
+template <class T>
+void add_diagonals(const Tile<T>& x, const T* value) {
+  for (int j = 0; j < x.area.keys; ++j) {
+    for (int i = 0; i < x.area.queries; ++i) x[j][i] += value[x.area.keys - 1 - j + i];
+  }
+}
+template <class T>
+void sum_diagonals(const Tile<T>& dx, T* sum) {
+  for (int j = 0; j < dx.area.keys; ++j) {
+    for (int i = 0; i < dx.area.queries; ++i) sum[dx.area.keys - 1 - j + i] += dx[j][i];
+  }
+}
+
+/// Calls f without a copy of it for every instruction set: for scalars whose speed matters less than the time to
+/// compile.
+template <class F>
+[[gnu::noinline]] void once(const F& f) {
+  f();
+}
+
 /// The distances of a tile: `first` .. first + count - 1, position of query - key. Row j of the tile begins at
 /// place(j).
 struct Diagonals {
@@ -29,11 +54,7 @@ void add_by_distance(const Tile<T>& x, Call<T>& call, F f) {
   const Diagonals d(x.area);
   T* value = call.scratch(std::size_t(d.count));
   for (int m = 0; m < d.count; ++m) value[m] = f(d.first + m);
-  for (int j = 0; j < x.area.keys; ++j) {
-    T* row = x[j];
-    const T* of_row = value + d.place(j);
-    for (int i = 0; i < x.area.queries; ++i) row[i] += of_row[i];
-  }
+  add_diagonals(x, value);
 }
 
 /// Calls f(sum of dx along a diagonal, its distance) for every diagonal, in rising order.
@@ -42,11 +63,7 @@ void each_distance(const Tile<T>& dx, Call<T>& call, F f) {
   const Diagonals d(dx.area);
   T* sum = call.scratch(std::size_t(d.count));
   for (int m = 0; m < d.count; ++m) sum[m] = T(0);
-  for (int j = 0; j < dx.area.keys; ++j) {
-    const T* row = dx[j];
-    T* of_row = sum + d.place(j);
-    for (int i = 0; i < dx.area.queries; ++i) of_row[i] += row[i];
-  }
+  sum_diagonals(dx, sum);
   for (int m = 0; m < d.count; ++m) f(sum[m], d.first + m);
 }
 

@@ -4,12 +4,9 @@
 //     psi(d) = log(1 + rate d)
 //     logits += sum over u of weight[head][u] act(hidden_weight[u] z + hidden_bias[u])  +  bias[head]
 //
-// psi is taken once a diagonal of the tile and its divisor once a query; the network runs once a pair.
-//
-// Ladder: 32 hidden units, ReLU, width 64, AVX-512, ns a pair forward and backward over no bias (2.6 and 6.3):
-//     the activation chosen inside the loop over lanes         + 2.3   + 34
-//     a loop for each activation, h of a row before its use    + 2.2   + 12
-// Blocks of 16 lanes, so that sums might stay in registers, are unrolled before they are vectorised: + 10 and + 57.
+// psi is taken once a diagonal of the tile and its divisor once a query. With ReLU the network is a broken line of z,
+// of which a diagonal mostly meets one piece: float32 runs it by diagonals (src/kernels/fire-inl.h has the ladder).
+// With tanh, and for other scalars, it runs once a pair.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -22,6 +19,20 @@
 
 namespace attune {
 
+namespace detail {
+// The network of a tile, z = psi[keys - 1 - j + i] inverse[i]; parameters as Fire lists them. src/attention/
+// bias_kernels.cpp; dpsi and dinverse are overwritten.
+struct FireNetwork {
+  int hidden;
+  bool tanh;
+  const Parameter<float>* p;
+  const float *psi, *inverse;
+};
+std::size_t fire_scratch(const Area& a, int hidden);
+void add_fire(const FireNetwork& f, const Tile<float>& x, float* scratch);
+void fire_backward(const FireNetwork& f, const Tile<float>& dx, float* dpsi, float* dinverse, float* scratch);
+}  // namespace detail
+
 enum class FireActivation : std::uint8_t { relu, tanh };
 /// "relu", "tanh".
 std::span<const std::string_view> option_names(FireActivation);
@@ -31,7 +42,8 @@ std::span<const std::string_view> option_names(FireActivation);
 /// at 0.1 and 1. A key after its query is as far as one before it.
 struct Fire {
   static constexpr std::string_view name = "fire";
-  static constexpr std::string_view source = "arXiv:2310.04418", cost = "2 hidden_dim multiply-adds a pair";
+  static constexpr std::string_view source = "arXiv:2310.04418",
+                                    cost = "2 multiply-adds a pair, 4 hidden_dim a diagonal of a tile";
   int hidden_dim = 32;
   double length = 512;
   FireActivation activation = FireActivation::relu;
@@ -50,34 +62,23 @@ struct Fire {
   }
   template <class T>
   void apply(Tile<T>& x, Tile<T>*, Call<T>& call) const {
-    const Shares<T> z(x.area, call, length, 0);
-    const int n = x.area.queries;
-    T share[kLanes], sum[kLanes];
-    for (int j = 0; j < x.area.keys; ++j) {
-      z.row(j, share);
-      if (activation == FireActivation::tanh)
-        run<true>(n, share, sum, call);
-      else
-        run<false>(n, share, sum, call);
-      T* row = x[j];
-      for (int i = 0; i < n; ++i) row[i] += sum[i];
+    if constexpr (std::is_same_v<T, float>) {
+      const Shares<T> z(x.area, call, length, detail::fire_scratch(x.area, hidden_dim));
+      detail::add_fire(network(z, call), x, z.rest);
+    } else {
+      detail::once([&] { run(x, call); });
     }
   }
   template <class T>
   void backward(const Tile<T>*, Tile<T>& dx, Call<T>& call) const {
-    const int n = dx.area.queries, keys = dx.area.keys;
-    const Shares<T> z(dx.area, call, length, 2 * std::size_t(keys) * kLanes);
-    T *share = z.rest, *dshare = share + std::ptrdiff_t(keys) * kLanes;
-    for (int j = 0; j < keys; ++j) {
-      z.row(j, share + j * kLanes);
-      for (int i = 0; i < n; ++i) dshare[j * kLanes + i] = T(0);
+    if constexpr (std::is_same_v<T, float>) {
+      const Shares<T> z(dx.area, call, length, detail::fire_scratch(dx.area, hidden_dim));
+      T dinverse[kLanes];
+      detail::fire_backward(network(z, call), dx, z.dpsi, dinverse, z.rest);
+      z.backward(dx.area, dinverse, call);
+    } else {
+      detail::once([&] { run_backward(dx, call); });
     }
-    *call.parameter[kBias].grad += sum_each(dx, [](T& d, int, int) { return d; });
-    if (activation == FireActivation::tanh)
-      run_backward<true>(dx, share, dshare, call);
-    else
-      run_backward<false>(dx, share, dshare, call);
-    z.backward(dx.area, share, dshare, call);
   }
 
  private:
@@ -109,24 +110,15 @@ struct Fire {
       const T* of_row = psi + diagonals.place(j);
       for (int i = 0; i < queries; ++i) share[i] = of_row[i] * inverse[i];
     }
-    // z = psi / (P + 1e-6): dpsi = dz inverse, dP = -z dz inverse; and psi and P are log(1 + rate d).
-    void backward(const Area& a, const T* share, const T* dshare, Call<T>& call) const {
-      T dfarthest[kLanes] = {}, drate(0), dthreshold(0);
-      for (int m = 0; m < diagonals.count; ++m) dpsi[m] = T(0);
-      for (int j = 0; j < a.keys; ++j) {
-        T* of_row = dpsi + diagonals.place(j);
-        for (int i = 0; i < queries; ++i) {
-          const T d = dshare[j * kLanes + i] * inverse[i];
-          of_row[i] += d;
-          dfarthest[i] -= share[j * kLanes + i] * d;
-        }
-      }
+    // z = psi inverse, inverse = 1 / (P + 1e-6): dP = -inverse^2 dinverse; and psi and P are log(1 + rate d).
+    void backward(const Area& a, const T* dinverse, Call<T>& call) const {
       for (int m = 0; m < diagonals.count; ++m) {
         const T d = T(std::abs(diagonals.first + m));
-        drate += dpsi[m] * d / (T(1) + rate * d);
+        dpsi[m] *= d / (T(1) + rate * d);
       }
+      T drate = sum_lanes(dpsi, diagonals.count), dthreshold(0);
       for (int i = 0; i < queries; ++i) {
-        const T g = dfarthest[i] / (T(1) + rate * farthest[i]);
+        const T g = -dinverse[i] * inverse[i] * inverse[i] / (T(1) + rate * farthest[i]);
         drate += g * farthest[i];
         if (threshold >= T(a.query + i + a.offset)) dthreshold += g * rate;
       }
@@ -136,55 +128,73 @@ struct Fire {
     }
   };
 
-  // The network for a row of the tile.
-  template <bool kTanh, class T>
-  void run(int n, const T* share, T* sum, Call<T>& call) const {
+  detail::FireNetwork network(const Shares<float>& z, const Call<float>& call) const {
+    return {hidden_dim, activation == FireActivation::tanh, call.parameter.data(), z.psi, z.inverse};
+  }
+  template <class T>
+  void run(const Tile<T>& x, Call<T>& call) const {
+    const Shares<T> z(x.area, call, length, 0);
     const Parameter<T>* p = call.parameter.data();
-    for (int i = 0; i < n; ++i) sum[i] = *p[kBias].value;
-    for (int u = 0; u < hidden_dim; ++u) {
-      const T w = p[kHiddenWeight].value[u], b = p[kHiddenBias].value[u], v = p[kWeight].value[u];
-      for (int i = 0; i < n; ++i) sum[i] += v * act<kTanh>(w * share[i] + b);
+    const int n = x.area.queries;
+    T share[kLanes], sum[kLanes];
+    for (int j = 0; j < x.area.keys; ++j) {
+      z.row(j, share);
+      for (int i = 0; i < n; ++i) sum[i] = *p[kBias].value;
+      for (int u = 0; u < hidden_dim; ++u) {
+        const T w = p[kHiddenWeight].value[u], b = p[kHiddenBias].value[u], v = p[kWeight].value[u];
+        for (int i = 0; i < n; ++i) sum[i] += v * act(w * share[i] + b);
+      }
+      T* row = x[j];
+      for (int i = 0; i < n; ++i) row[i] += sum[i];
     }
   }
   // h = act(w z + b), the unit adds v h: dv = h dx, and t = v act' dx gives dw = t z, db = t, dz = t w.
-  template <bool kTanh, class T>
-  void run_backward(const Tile<T>& dx, const T* share, T* dshare, Call<T>& call) const {
+  template <class T>
+  void run_backward(const Tile<T>& dx, Call<T>& call) const {
+    const Shares<T> z(dx.area, call, length, 3 * std::size_t(hidden_dim) * kLanes);
     const Parameter<T>* p = call.parameter.data();
     const int n = dx.area.queries;
-    for (int u = 0; u < hidden_dim; ++u) {
-      const T w = p[kHiddenWeight].value[u], b = p[kHiddenBias].value[u], v = p[kWeight].value[u];
-      T dw[kLanes] = {}, db[kLanes] = {}, dv[kLanes] = {};
-      for (int j = 0; j < dx.area.keys; ++j) {
-        const T *d = dx[j], *z = share + j * kLanes;
-        T* dz = dshare + j * kLanes;
-        T h[kLanes];
-        for (int i = 0; i < n; ++i) h[i] = act<kTanh>(w * z[i] + b);
+    T *dw = z.rest, *db = dw + hidden_dim * kLanes, *dv = db + hidden_dim * kLanes;
+    for (int i = 0; i < 3 * hidden_dim * kLanes; ++i) dw[i] = T(0);
+    for (int m = 0; m < z.diagonals.count; ++m) z.dpsi[m] = T(0);
+    T share[kLanes], dshare[kLanes], h[kLanes], dinverse[kLanes] = {};
+    for (int j = 0; j < dx.area.keys; ++j) {
+      const T *d = dx[j], *psi = z.psi + z.diagonals.place(j);
+      T* dpsi = z.dpsi + z.diagonals.place(j);
+      z.row(j, share);
+      for (int i = 0; i < n; ++i) dshare[i] = T(0);
+      for (int u = 0; u < hidden_dim; ++u) {
+        const T w = p[kHiddenWeight].value[u], b = p[kHiddenBias].value[u], v = p[kWeight].value[u];
+        T *du = dw + u * kLanes, *dc = db + u * kLanes, *da = dv + u * kLanes;
+        for (int i = 0; i < n; ++i) h[i] = act(w * share[i] + b);
         for (int i = 0; i < n; ++i) {
-          const T t = v * slope<kTanh>(h[i]) * d[i];
-          dv[i] += h[i] * d[i];
-          db[i] += t;
-          dw[i] += t * z[i];
-          dz[i] += t * w;
+          const T t = v * slope(h[i]) * d[i];
+          da[i] += h[i] * d[i];
+          dc[i] += t;
+          du[i] += t * share[i];
+          dshare[i] += t * w;
         }
       }
-      p[kHiddenWeight].grad[u] += sum_lanes(dw, n);
-      p[kHiddenBias].grad[u] += sum_lanes(db, n);
-      p[kWeight].grad[u] += sum_lanes(dv, n);
+      for (int i = 0; i < n; ++i) {
+        dpsi[i] += dshare[i] * z.inverse[i];
+        dinverse[i] += dshare[i] * psi[i];
+      }
     }
+    for (int u = 0; u < hidden_dim; ++u) {
+      p[kHiddenWeight].grad[u] += sum_lanes(dw + u * kLanes, n);
+      p[kHiddenBias].grad[u] += sum_lanes(db + u * kLanes, n);
+      p[kWeight].grad[u] += sum_lanes(dv + u * kLanes, n);
+    }
+    *p[kBias].grad += sum_each(dx, [](T& d, int, int) { return d; });
+    z.backward(dx.area, dinverse, call);
   }
-  template <bool kTanh, class T>
-  static T act(T x) {
-    if constexpr (kTanh)
-      return tanh(x);
-    else
-      return x > T(0) ? x : T(0);
+  template <class T>
+  T act(T x) const {
+    return activation == FireActivation::tanh ? T(tanh(x)) : x > T(0) ? x : T(0);
   }
-  template <bool kTanh, class T>
-  static T slope(T h) {
-    if constexpr (kTanh)
-      return T(1) - h * h;
-    else
-      return h > T(0) ? T(1) : T(0);
+  template <class T>
+  T slope(T h) const {
+    return activation == FireActivation::tanh ? T(1) - h * h : h > T(0) ? T(1) : T(0);
   }
 };
 

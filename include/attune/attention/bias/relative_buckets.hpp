@@ -45,12 +45,36 @@ struct RelativeBuckets {
   template <class T>
   void apply(Tile<T>& x, Tile<T>*, Call<T>& call) const {
     const T* table = call.parameter[0].value;
-    detail::add_by_distance(x, call, [=, this](int distance) { return table[bucket(-distance)]; });
+    const detail::Diagonals d(x.area);
+    T* value = call.scratch(std::size_t(d.count));
+    const auto [low, high] = near(d);
+    for (int m = 0; m < low; ++m) value[m] = table[bucket(max_distance)];
+    for (int m = low; m < high; ++m) value[m] = table[bucket(-(d.first + m))];
+    for (int m = high; m < d.count; ++m) value[m] = table[bucket(-max_distance)];
+    detail::add_diagonals(x, value);
   }
   template <class T>
   void backward(const Tile<T>*, Tile<T>& dx, Call<T>& call) const {
     T* grad = call.parameter[0].grad;
-    detail::each_distance(dx, call, [=, this](T sum, int distance) { grad[bucket(-distance)] += sum; });
+    const detail::Diagonals d(dx.area);
+    T* sum = call.scratch(std::size_t(d.count));
+    for (int m = 0; m < d.count; ++m) sum[m] = T(0);
+    detail::sum_diagonals(dx, sum);
+    const auto [low, high] = near(d);
+    grad[bucket(max_distance)] += sum_lanes(sum, low);
+    for (int m = low; m < high; ++m) grad[bucket(-(d.first + m))] += sum[m];
+    grad[bucket(-max_distance)] += sum_lanes(sum + high, d.count - high);
+  }
+
+ private:
+  /// The diagonals from `low` to `high` are nearer than max_distance; those before are keys after the query, all in one
+  /// bucket, and so are those from `high` on, keys before it.
+  struct Near {
+    int low, high;
+  };
+  Near near(const detail::Diagonals& d) const {
+    const int low = std::clamp(1 - max_distance - d.first, 0, d.count);
+    return {low, std::clamp(max_distance - d.first, low, d.count)};
   }
 };
 
