@@ -1,18 +1,13 @@
-# Every C++ block of the documents becomes a program, is compiled with the rest, and runs as a test. A block without a
-# main function is the inside of one: it gets the umbrella header, the namespace and a main around it. A block that
-# includes a training header links attune_train.
-#
-# Programs are named after their page and their number on it, and so are their tests: docs.doc_readme_1.
+# Every C++ block of the documents is compiled with the rest and runs as a test, named after its page and its number on
+# it: docs.doc_readme_1. A block with a main function is a program; one that includes a training header links attune_train.
+# A block without is the inside of a function, with the umbrella header and the namespace before it: these share one
+# program, doc_functions, because the headers cost more than they do.
 set(ATTUNE_DOC_FOLDER ${PROJECT_BINARY_DIR}/doc_blocks)
 add_custom_target(docs_blocks)
 
 function(attune_doc_block name content)
   if(content MATCHES "attune/train/" AND NOT TARGET attune_train)
     return()
-  endif()
-  string(FIND "${content}" "int main(" main)
-  if(main EQUAL -1)
-    set(content "#include <attune/attune.hpp>\nusing namespace attune;\n\nint main() {\n${content}}\n")
   endif()
   # The Chinese README repeats the English one's program: once is enough.
   string(MD5 known "${content}")
@@ -21,16 +16,27 @@ function(attune_doc_block name content)
     return()
   endif()
   set_property(GLOBAL PROPERTY attune_doc_block_${known} ${name})
+  string(FIND "${content}" "int main(" main)
+  if(main EQUAL -1)
+    set_property(GLOBAL APPEND_STRING PROPERTY attune_doc_functions "int ${name}() {\n${content}return 0;\n}\n\n")
+    set_property(GLOBAL APPEND_STRING PROPERTY attune_doc_choices "  if (name == \"${name}\") return ${name}();\n")
+    add_test(NAME docs.${name} COMMAND doc_functions ${name} WORKING_DIRECTORY ${ATTUNE_DOC_FOLDER})
+    return()
+  endif()
   set(source ${ATTUNE_DOC_FOLDER}/${name}.cpp)
   file(CONFIGURE OUTPUT ${source} CONTENT "${content}" @ONLY)
-  add_executable(${name} ${source})
-  set_target_properties(${name} PROPERTIES ATTUNE_OPTIMIZE 0)
-  target_link_libraries(${name} PRIVATE attune attune_flags)
+  attune_doc_program(${name} ${source})
   if(content MATCHES "attune/train/")
     target_link_libraries(${name} PRIVATE attune_train)
   endif()
-  add_dependencies(docs_blocks ${name})
   add_test(NAME docs.${name} COMMAND ${name} WORKING_DIRECTORY ${ATTUNE_DOC_FOLDER})
+endfunction()
+
+function(attune_doc_program name source)
+  add_executable(${name} ${source})
+  set_target_properties(${name} PROPERTIES ATTUNE_OPTIMIZE 0)
+  target_link_libraries(${name} PRIVATE attune attune_flags)
+  add_dependencies(docs_blocks ${name})
 endfunction()
 
 # Walks through a page with string searches: a list would split its text at semicolons.
@@ -67,3 +73,10 @@ foreach(page ${PROJECT_SOURCE_DIR}/README.md ${PROJECT_SOURCE_DIR}/README.zh.md 
     attune_doc_page(${page})
   endif()
 endforeach()
+
+get_property(functions GLOBAL PROPERTY attune_doc_functions)
+get_property(choices GLOBAL PROPERTY attune_doc_choices)
+set(start "int main(int, char** words) {\n  const std::string name = words[1];\n${choices}  return 1;\n}\n")
+file(CONFIGURE OUTPUT ${ATTUNE_DOC_FOLDER}/doc_functions.cpp @ONLY CONTENT
+  "#include <attune/attune.hpp>\n#include <string>\nusing namespace attune;\n\n@functions@@start@")
+attune_doc_program(doc_functions ${ATTUNE_DOC_FOLDER}/doc_functions.cpp)

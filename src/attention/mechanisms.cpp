@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <tuple>
 
 #include "attune/attention/attention.hpp"
@@ -18,7 +19,49 @@ std::span<const std::string_view> option_names(Per) {
   return names;
 }
 
+void StageOptions::add(const StageOption& option) { options.push_back(option); }
+
 namespace {
+
+/// A stage with its type forgotten: all that tables and names ask of it. Each type costs these few functions, so that
+/// the code which asks is compiled once.
+struct Nameable {
+  virtual ~Nameable() = default;
+  virtual std::vector<StageOption> options() = 0;
+  virtual void fit(const AttendShape& shape) = 0;
+  virtual void learn() = 0;  // a parameter that is learned if wanted: wanted
+  virtual std::vector<ParameterSpec> parameters(const AttendShape& shape) = 0;
+  virtual void wrap(void* any) = 0;  // into the Any of its kind
+};
+
+template <class S, class Any>
+struct NameableOf final : Nameable {
+  S stage;
+  std::vector<StageOption> options() override {
+    StageOptions visit;
+    if constexpr (requires { stage.options(visit); }) stage.options(visit);
+    return std::move(visit.options);
+  }
+  void fit(const AttendShape& shape) override {
+    if constexpr (requires { stage.fit(shape); }) stage.fit(shape);
+  }
+  void learn() override {
+    if constexpr (requires { stage.learned; }) stage.learned = true;
+  }
+  std::vector<ParameterSpec> parameters(const AttendShape& shape) override {
+    if constexpr (requires { stage.parameters(shape); })
+      return stage.parameters(shape);
+    else
+      return {};
+  }
+  void wrap(void* any) override { *static_cast<Any*>(any) = std::move(stage); }
+};
+
+struct Entry {
+  std::string_view kind, name, source, cost;
+  bool by_name;
+  std::unique_ptr<Nameable> (*make)();
+};
 
 /// Whether name and options make the stage. One that wants data says `by_name = false`.
 template <class S>
@@ -28,14 +71,26 @@ constexpr bool is_by_name() {
   else
     return true;
 }
-template <class S>
-constexpr bool kByName = is_by_name<S>();
 
-template <class S>
-std::vector<StageOption> options_of(S& stage) {
-  StageOptions visit;
-  if constexpr (requires { stage.options(visit); }) stage.options(visit);
-  return std::move(visit.options);
+template <class Any, class... S>
+void add(std::vector<Entry>& all, std::string_view kind, std::type_identity<std::tuple<S...>>) {
+  (all.push_back({kind, S::name, S::source, S::cost, is_by_name<S>(),
+                  []() -> std::unique_ptr<Nameable> { return std::make_unique<NameableOf<S, Any>>(); }}),
+   ...);
+}
+
+/// Every type that stands in a list, in the order of the tables.
+const std::vector<Entry>& entries() {
+  static const std::vector<Entry> all = [] {
+    std::vector<Entry> list;
+    add<AnyPosition>(list, "position", std::type_identity<AllPositions>{});
+    add<AnyScore>(list, "score", std::type_identity<AllScores>{});
+    add<AnyBias>(list, "bias", std::type_identity<AllBiases>{});
+    add<AnyMask>(list, "mask", std::type_identity<AllMasks>{});
+    add<AnyNormalizer>(list, "normalizer", std::type_identity<AllNormalizers>{});
+    return list;
+  }();
+  return all;
 }
 
 std::string text_of(const StageOption& option) {
@@ -52,32 +107,21 @@ std::string text_of(const StageOption& option) {
       option.place);
 }
 
-// ------------------------------------------------------------------------------------------------------ the table
-
-template <class S>
-Mechanism mechanism_of(const char* kind) {
-  S stage;
-  Mechanism m{.kind = kind, .name = std::string(S::name), .by_name = kByName<S>};
-  for (const StageOption& o : options_of(stage)) m.options.push_back({std::string(o.name), text_of(o)});
+Mechanism mechanism_of(const Entry& entry) {
+  const std::unique_ptr<Nameable> stage = entry.make();
+  Mechanism m{.kind = std::string(entry.kind), .name = std::string(entry.name), .by_name = entry.by_name};
+  for (const StageOption& o : stage->options()) m.options.push_back({std::string(o.name), text_of(o)});
   const AttendShape shape{1, 1, 1, 1, 1, 1, 1, 1};
-  if constexpr (requires { stage.learned; }) stage.learned = true;  // an optional parameter counts
-  if constexpr (requires { stage.fit(shape); }) stage.fit(shape);
-  if constexpr (requires { stage.parameters(shape); }) {
-    for (const ParameterSpec& p : stage.parameters(shape)) m.parameters.push_back(p.name);
-  }
-  m.source = std::string(S::source);
-  m.cost = std::string(S::cost);
-  const std::string_view k = kind;
-  m.gradients = k == "mask" ? "none: sees indices only" : k == "score" || k == "position" ? "query, key" : "logits";
+  stage->learn();
+  stage->fit(shape);
+  for (const ParameterSpec& p : stage->parameters(shape)) m.parameters.push_back(p.name);
+  m.source = std::string(entry.source);
+  m.cost = std::string(entry.cost);
+  m.gradients = m.kind == "mask"                            ? "none: sees indices only"
+                : m.kind == "score" || m.kind == "position" ? "query, key"
+                                                            : "logits";
   for (const std::string& p : m.parameters) m.gradients += ", " + p;
   return m;
-}
-
-template <class List>
-void add(std::vector<Mechanism>& all, const char* kind) {
-  [&]<class... S>(std::type_identity<std::tuple<S...>>) {
-    (all.push_back(mechanism_of<S>(kind)), ...);
-  }(std::type_identity<List>{});
 }
 
 // ------------------------------------------------------------------------------------------------- the way back
@@ -169,58 +213,48 @@ OptionValues values_of(const std::vector<StageOption>& options) {
   return values;
 }
 
-/// Calls f(stage) with the stage of this name and these options.
-template <class List, class F>
-void with_named(std::string_view kind, std::string_view name, const OptionValues& values, F f) {
+/// The stage of this name, with these options.
+std::unique_ptr<Nameable> named(std::string_view kind, std::string_view name, const OptionValues& values) {
   check_mechanism(std::string(kind), std::string(name));
-  bool found = false;
-  const auto look = [&]<class S>(std::type_identity<S>) {
-    if constexpr (kByName<S>) {
-      if (S::name != name) return;
-      S stage;
-      set_all(name, options_of(stage), values);
-      found = true;
-      f(stage);
-    }
-  };
-  [&]<class... S>(std::type_identity<std::tuple<S...>>) {
-    (look(std::type_identity<S>{}), ...);
-  }(std::type_identity<List>{});
-  if (!found)
-    fail("mechanisms", fmt::format("a {} that a name and options are enough for", kind), "got " + std::string(name));
+  for (const Entry& entry : entries()) {
+    if (!entry.by_name || entry.kind != kind || entry.name != name) continue;
+    std::unique_ptr<Nameable> stage = entry.make();
+    set_all(name, stage->options(), values);
+    return stage;
+  }
+  fail("mechanisms", fmt::format("a {} that a name and options are enough for", kind), "got " + std::string(name));
 }
 
-template <class Any, class List>
-Any named(const char* kind, std::string_view name, const OptionValues& values, const AttendShape& shape) {
-  Any found;
-  with_named<List>(kind, name, values, [&](auto& stage) {
-    if constexpr (requires { stage.fit(shape); }) stage.fit(shape);
-    found = std::move(stage);
-  });
-  return found;
+template <class Any>
+Any wrapped(std::string_view kind, std::string_view name, const OptionValues& values, const AttendShape& shape) {
+  const std::unique_ptr<Nameable> stage = named(kind, name, values);
+  stage->fit(shape);
+  Any any;
+  stage->wrap(&any);
+  return any;
 }
 
 }  // namespace
 
 std::vector<Mechanism> mechanisms() {
   std::vector<Mechanism> all;
-  add<AllPositions>(all, "position");
-  add<AllScores>(all, "score");
-  add<AllBiases>(all, "bias");
-  all.push_back({.kind = "bias",  // a type per lambda, so it stands in no list
-                 .name = "pointwise",
-                 .gradients = "logits, its learned numbers",
-                 .cost = "the lambda, and in a backward pass its dual",
-                 .source = "a lambda of your own",
-                 .by_name = false});
-  add<AllMasks>(all, "mask");
-  add<AllNormalizers>(all, "normalizer");
-  all.push_back({.kind = "normalizer",
-                 .name = "pointwise_probs",
-                 .gradients = "logits",
-                 .cost = "2 exp and the lambda a pair; holds 64 numbers a key",
-                 .source = "a lambda of your own",
-                 .by_name = false});
+  // A type per lambda stands in no list.
+  const auto own = [](const char* kind, const char* name, const char* gradients, const char* cost) {
+    return Mechanism{.kind = kind,
+                     .name = name,
+                     .gradients = gradients,
+                     .cost = cost,
+                     .source = "a lambda of your own",
+                     .by_name = false};
+  };
+  for (const Entry& entry : entries()) {
+    if (entry.kind == "mask" && all.back().kind == "bias") {
+      all.push_back(
+          own("bias", "pointwise", "logits, its learned numbers", "the lambda, and in a backward pass its dual"));
+    }
+    all.push_back(mechanism_of(entry));
+  }
+  all.push_back(own("normalizer", "pointwise_probs", "logits", "2 exp and the lambda a pair; holds 64 numbers a key"));
   return all;
 }
 
@@ -237,37 +271,23 @@ void check_mechanism(const std::string& kind, const std::string& name) {
 }
 
 OptionValues complete_options(std::string_view kind, std::string_view name, const OptionValues& values) {
-  OptionValues complete;
-  const auto read = [&](auto& stage) { complete = values_of(options_of(stage)); };
-  if (kind == "position")
-    with_named<AllPositions>(kind, name, values, read);
-  else if (kind == "score")
-    with_named<AllScores>(kind, name, values, read);
-  else if (kind == "bias")
-    with_named<AllBiases>(kind, name, values, read);
-  else if (kind == "mask")
-    with_named<AllMasks>(kind, name, values, read);
-  else if (kind == "normalizer")
-    with_named<AllNormalizers>(kind, name, values, read);
-  else
-    check_mechanism(std::string(kind), std::string(name));
-  return complete;
+  return values_of(named(kind, name, values)->options());
 }
 
 AnyPosition position_named(std::string_view name, const OptionValues& values, const AttendShape& shape) {
-  return named<AnyPosition, AllPositions>("position", name, values, shape);
+  return wrapped<AnyPosition>("position", name, values, shape);
 }
 AnyScore score_named(std::string_view name, const OptionValues& values, const AttendShape& shape) {
-  return named<AnyScore, AllScores>("score", name, values, shape);
+  return wrapped<AnyScore>("score", name, values, shape);
 }
 AnyBias bias_named(std::string_view name, const OptionValues& values, const AttendShape& shape) {
-  return named<AnyBias, AllBiases>("bias", name, values, shape);
+  return wrapped<AnyBias>("bias", name, values, shape);
 }
 AnyMask mask_named(std::string_view name, const OptionValues& values, const AttendShape& shape) {
-  return named<AnyMask, AllMasks>("mask", name, values, shape);
+  return wrapped<AnyMask>("mask", name, values, shape);
 }
 AnyNormalizer normalizer_named(std::string_view name, const OptionValues& values, const AttendShape& shape) {
-  return named<AnyNormalizer, AllNormalizers>("normalizer", name, values, shape);
+  return wrapped<AnyNormalizer>("normalizer", name, values, shape);
 }
 
 }  // namespace attune

@@ -47,6 +47,11 @@ void on_cpu(const F& f) {
 }
 #endif
 
+/// What a shared pointer needs to know of what it keeps: the same for every type, so that each costs a destructor alone.
+struct Kept {
+  virtual ~Kept() = default;
+};
+
 template <class S, class Base>
 struct Holds : Base {
   S s;
@@ -204,11 +209,11 @@ template <template <class> class Contract, template <class, class> class Of>
 class AnyOf {
   template <class T>
   using Pointer = const Contract<T>*;
-  std::shared_ptr<const void> memory_;
+  std::shared_ptr<const Kept> memory_;
   std::tuple<Pointer<float>, Pointer<double>, Pointer<Dual<double>>> all_{};
 
   template <class S>
-  struct Every {
+  struct Every final : Kept {
     Of<S, float> single;
     Of<S, double> twice;
     Of<S, Dual<double>> dual;
@@ -218,9 +223,9 @@ class AnyOf {
  protected:
   template <class S>
   void hold(const S& s) {
-    const auto every = std::make_shared<const Every<S>>(s);
+    auto every = std::make_unique<Every<S>>(s);
     all_ = {&every->single, &every->twice, &every->dual};
-    memory_ = every;
+    memory_ = std::unique_ptr<Kept>(std::move(every));
   }
 
  public:

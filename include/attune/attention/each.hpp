@@ -22,8 +22,13 @@ struct Listed {
   EXTERN template struct detail::OF<S, float>; \
   EXTERN template struct detail::OF<S, double>; \
   EXTERN template struct detail::OF<S, Dual<double>>;
-#define ATTUNE_EXTERN_SCORE(S) ATTUNE_ADAPTOR(extern, OfScore, S)
+#define ATTUNE_EXTERN_SCORE(S) ATTUNE_ROW_MAP(extern, Score, S) ATTUNE_ADAPTOR(extern, OfScore, S)
 #define ATTUNE_EXTERN_BIAS(S) ATTUNE_ADAPTOR(extern, OfBias, S)
 #define ATTUNE_EXTERN_NORMALIZER(S) ATTUNE_ADAPTOR(extern, OfNormalizer, S)
-#define ATTUNE_EXTERN_POSITION(S) ATTUNE_ADAPTOR(extern, OfPosition, S)
+#define ATTUNE_EXTERN_POSITION(S) ATTUNE_ROW_MAP(extern, Position, S) ATTUNE_ADAPTOR(extern, OfPosition, S)
+// What an adaptor inherits counts as its own only if it is named too.
+#define ATTUNE_ROW_MAP(EXTERN, OF, S) \
+  EXTERN template struct detail::OfRowMap<S, float, OF<float>>; \
+  EXTERN template struct detail::OfRowMap<S, double, OF<double>>; \
+  EXTERN template struct detail::OfRowMap<S, Dual<double>, OF<Dual<double>>>;
 // clang-format on

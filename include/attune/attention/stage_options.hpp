@@ -33,13 +33,16 @@ class StageOptions {
   void operator()(std::string_view name, T& x) {
     if constexpr (std::is_enum_v<T>) {
       static_assert(sizeof(T) == 1);
-      options.push_back({name, OptionChoice{reinterpret_cast<std::uint8_t*>(&x), option_names(x)}});
+      add({name, OptionChoice{reinterpret_cast<std::uint8_t*>(&x), option_names(x)}});
     } else {
-      options.push_back({name, &x});
+      add({name, &x});
     }
   }
 
   std::vector<StageOption> options;
+
+ private:
+  void add(const StageOption& option);  // not inline: every option of every stage calls it
 };
 
 }  // namespace attune

@@ -2,6 +2,6 @@
 #include "attune/attention/position/all.hpp"
 
 namespace attune {
-#define ATTUNE_COMPILE(S) ATTUNE_ADAPTOR(, OfPosition, S)
+#define ATTUNE_COMPILE(S) ATTUNE_ROW_MAP(, Position, S) ATTUNE_ADAPTOR(, OfPosition, S)
 ATTUNE_EACH_POSITION(ATTUNE_COMPILE)
 }  // namespace attune

@@ -2,6 +2,6 @@
 #include "attune/attention/score/all.hpp"
 
 namespace attune {
-#define ATTUNE_COMPILE(S) ATTUNE_ADAPTOR(, OfScore, S)
+#define ATTUNE_COMPILE(S) ATTUNE_ROW_MAP(, Score, S) ATTUNE_ADAPTOR(, OfScore, S)
 ATTUNE_EACH_SCORE(ATTUNE_COMPILE)
 }  // namespace attune
