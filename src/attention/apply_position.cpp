@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -52,22 +54,34 @@ void apply(const AnyPosition& position, Side side, const ConstView& rows, std::s
   });
 }
 
+/// What speaks against keys that keep their position: what was expected, and what was found.
+struct Objection {
+  std::string expected, found;
+};
+
+std::optional<Objection> objection_to(const AnyPosition& position, int num_kv_heads, int head_dim) {
+  const RowMap<float>& stage = *position.on<float>();
+  if (const Rotary* r = position.as<Rotary>(); r && r->scaling == RotaryScaling::dynamic)
+    return Objection{"a position that stays what it is when tokens come", "got rotary with scaling dynamic"};
+  if (!stage.parameters(shape_of(1, num_kv_heads, 1, head_dim)).empty())
+    return Objection{"a position without learned arrays", fmt::format("got {}", position.name())};
+  if (const int width = stage.width(Side::key, head_dim); width != head_dim) {
+    return Objection{fmt::format("a position that leaves {} numbers a key", head_dim),
+                     fmt::format("{} leaves {}", position.name(), width)};
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 void expect_lasting_position(const char* function, const AnyPosition& position, int num_kv_heads, int head_dim) {
-  const AttendShape s = shape_of(1, num_kv_heads, 1, head_dim);
-  const RowMap<float>& stage = *position.on<float>();
-  if (const Rotary* r = position.as<Rotary>(); r && r->scaling == RotaryScaling::dynamic) {
-    fail(function, "a position that stays what it is when tokens come", "got rotary with scaling dynamic");
-  }
-  if (!stage.parameters(s).empty()) {
-    fail(function, "a position without learned arrays", fmt::format("got {}", position.name()));
-  }
-  stage.check(s);
-  if (stage.width(Side::key, head_dim) != head_dim) {
-    fail(function, fmt::format("a position that leaves {} numbers a key", head_dim),
-         fmt::format("{} leaves {}", position.name(), stage.width(Side::key, head_dim)));
-  }
+  if (const auto objection = objection_to(position, num_kv_heads, head_dim))
+    fail(function, objection->expected, objection->found);
+  position.on<float>()->check(shape_of(1, num_kv_heads, 1, head_dim));
+}
+
+bool is_lasting_position(const AnyPosition& position, int num_kv_heads, int head_dim) {
+  return !objection_to(position, num_kv_heads, head_dim);
 }
 
 void apply_position(const AnyPosition& position, Side side, const ConstView& rows, std::span<const int> first,

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <string>
 
+#include "attune/attention/apply_position.hpp"
 #include "attune/autograd/ops/dropout.hpp"
 #include "attune/autograd/ops/elementwise.hpp"
 #include "attune/autograd/ops/matmul.hpp"
@@ -182,6 +183,18 @@ MultiHeadAttention::Matrices MultiHeadAttention::matrices() const {
 
 namespace {
 
+/// The position of rows first_row .. first_row + count - 1 of every head, in place: the first of them stands at `at`.
+void place_heads(const AnyPosition& position, Side side, const PackedHeads& heads, std::int64_t first_row,
+                 std::int64_t count, std::int64_t at) {
+  const Shape& whole = heads.tensor.shape();  // [B, T, columns]
+  const std::int64_t batch = whole[0], width = whole[2];
+  auto* begin = static_cast<std::byte*>(heads.tensor.raw()) +
+                (first_row * width + heads.column) * std::int64_t(size_of(heads.tensor.dtype()));
+  const View rows(begin, heads.tensor.dtype(), {batch, heads.heads, count, heads.dim},
+                  {whole[1] * width, heads.dim, width, 1});
+  apply_position(position, side, rows, std::vector<int>(std::size_t(batch), int(at)), rows);
+}
+
 /// Heads [B, T, n D] as sqrt(D) x / |x| times gain [n, D or 1].
 Tensor normalized_heads(const Tensor& x, const Tensor& gain, std::int64_t head_dim) {
   const Shape& shape = x.shape();
@@ -291,6 +304,14 @@ AttentionResult MultiHeadAttention::attend_to(const Tensor& query, const Tensor&
     if (call.cache == nullptr) k.tensor = normalized_heads(columns(k), key_gain, o.head_dim);
     q.column = 0;
     if (call.cache == nullptr) k.column = 0;
+  }
+  if (call.cache != nullptr && !call.cache->fixed && options.position &&
+      is_lasting_position(options.position, int(o.num_kv_heads), int(o.head_dim))) {
+    // Kept keys get their position once, as they come: a call would give it to all of them, token after token.
+    const std::int64_t before = options.offset[0], tokens = query.shape()[1];
+    place_heads(options.position, Side::query, q, 0, tokens, before);
+    place_heads(options.position, Side::key, k, before, tokens, before);
+    options.position = {};
   }
   Attended attended = detail::attend_seen(*this, "", q, k, v, options, extras);
   if (weight_gate.defined()) {

@@ -180,6 +180,31 @@ TEST(MultiHeadAttention, DecodesWithACache) {
   EXPECT_LT(error_of(m.attend_to(x, {}, {.cache = &fixed}).out, m.attend_to(x, memory).out), 1e-12);
 }
 
+// Keys are kept with their position, given once; what changes with the length or is learned is given at every step.
+TEST(MultiHeadAttention, DecodesWithPositions) {
+  NoGrad no_grad;
+  for (const AnyPosition& position :
+       std::vector<AnyPosition>{Rotary{}, XPos{}, Sinusoidal{}, Learned{.num_positions = 20}}) {
+    for (const QkNorm norm : {QkNorm::none, QkNorm::rms}) {
+      MultiHeadAttention m({.model_dim = 16,
+                            .num_heads = 4,
+                            .num_kv_heads = 2,
+                            .position = position,
+                            .mask = Causal{},
+                            .stability = {.qk_norm = norm}});
+      stir(m);
+      const Tensor x = normal({2, 20, 16}, 1), whole = m(x);
+      KvCache cache;
+      std::vector<Tensor> pieces;
+      for (const auto& [first, last] : std::vector<std::pair<int, int>>{{0, 5}, {5, 6}, {6, 17}, {17, 20}}) {
+        const Tensor part = slice(x, 1, first, last);
+        pieces.push_back(m.attend_to(part, part, {.cache = &cache}).out);
+      }
+      EXPECT_LT(error_of(concat(pieces, 1), whole), 1e-12) << position.name();
+    }
+  }
+}
+
 TEST(AdditiveAttention, PoolsByItsFormula) {
   AdditiveAttention m({.query_dim = 4, .key_dim = 3, .hidden_dim = 5});
   stir(m);

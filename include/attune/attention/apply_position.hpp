@@ -18,5 +18,7 @@ void apply_position(const AnyPosition& position, Side side, const ConstView& row
 /// Throws Error, as said above, unless the position can be applied to keys of so many heads and numbers once and for
 /// all. function: who asks.
 void expect_lasting_position(const char* function, const AnyPosition& position, int num_kv_heads, int head_dim);
+/// Whether that would not throw for what the position is.
+bool is_lasting_position(const AnyPosition& position, int num_kv_heads, int head_dim);
 
 }  // namespace attune
