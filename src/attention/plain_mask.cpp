@@ -19,9 +19,7 @@ bool says_nothing(const AnyMask& mask) {
   return false;
 }
 
-PlainMask of_dilated(const Dilated& d) {
-  return {.window = {d.left, d.right}, .dilation = d.dilation};
-}
+PlainMask of_dilated(const Dilated& d) { return {.window = {d.left, d.right}, .dilation = d.dilation}; }
 
 /// The mask as a window if it is one, or as `other`.
 PlainMask window_of(const AnyMask& mask) {

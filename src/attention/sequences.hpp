@@ -1,4 +1,5 @@
-// attend_jvp and attend_backward_jvp where options.sequences says that there are several in the one batch entry. Private.
+// attend_jvp and attend_backward_jvp where options.sequences says that there are several in the one batch entry.
+// Private.
 #pragma once
 #include "attune/attention/attend_jvp.hpp"
 

@@ -47,7 +47,8 @@ void on_cpu(const F& f) {
 }
 #endif
 
-/// What a shared pointer needs to know of what it keeps: the same for every type, so that each costs a destructor alone.
+/// What a shared pointer needs to know of what it keeps: the same for every type, so that each costs a destructor
+/// alone.
 struct Kept {
   virtual ~Kept() = default;
 };
