@@ -136,13 +136,13 @@ class BenchTest(unittest.TestCase):
     def test_mechanisms_are_read_against_plain_and_what_they_show(self):
         half = dict(ROW, flops=1e9)
         rows = [dict(row, variant=variant, **more) for row, variant, more in (
-            (ROW, "plain", {}), (ROW, "soft_cap", {"over_plain": 1.5}),
+            (ROW, "plain", {}), (ROW, "unheard_of", {"over_plain": 1.5}),
             (half, "random", {"over_plain": 0.6, "visited": 0.75}))]
-        self.assertEqual(bench_mechanisms.costs(rows), {"soft_cap": {("A", "forward"): (1.5, 1.0, 0)},
+        self.assertEqual(bench_mechanisms.costs(rows), {"unheard_of": {("A", "forward"): (1.5, 1.0, 0)},
                                                         "random": {("A", "forward"): (1.2, 0.5, 0.75)}})
         why, reason = json.loads(bench_mechanisms.REASONS.read_text(encoding="utf-8"))["random"]
         self.assertEqual(bench_mechanisms.table(rows).splitlines()[2:],
-                         [f"| `random` | 50 % | 75 % | 1.20 |  |  |  | {why} |", "| `soft_cap` |  |  | 1.50 |  |  |  |  |"])
+                         [f"| `random` | 50 % | 75 % | 1.20 |  |  |  | {why} |", "| `unheard_of` |  |  | 1.50 |  |  |  |  |"])
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "docs").mkdir()
             for page in bench_mechanisms.PAGES:
@@ -155,7 +155,7 @@ class BenchTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = bench_mechanisms.picture(report(rows), Path(folder) / "mechanisms.svg")
             xml.etree.ElementTree.parse(path)
-            self.assertIn("soft cap", path.read_text(encoding="utf-8"))
+            self.assertIn("unheard of", path.read_text(encoding="utf-8"))
 
     def test_a_peer_answers_every_line(self):
         program = ("import sys; sys.path.insert(0, sys.argv.pop(1))\nimport protocol\n"
