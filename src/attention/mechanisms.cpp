@@ -215,13 +215,13 @@ OptionValues values_of(const std::vector<StageOption>& options) {
 
 /// The stage of this name, with these options.
 std::unique_ptr<Nameable> named(std::string_view kind, std::string_view name, const OptionValues& values) {
-  check_mechanism(std::string(kind), std::string(name));
   for (const Entry& entry : entries()) {
     if (!entry.by_name || entry.kind != kind || entry.name != name) continue;
     std::unique_ptr<Nameable> stage = entry.make();
     set_all(name, stage->options(), values);
     return stage;
   }
+  check_mechanism(std::string(kind), std::string(name));
   fail("mechanisms", fmt::format("a {} that a name and options are enough for", kind), "got " + std::string(name));
 }
 
