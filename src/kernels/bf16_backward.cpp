@@ -83,15 +83,19 @@ ATTUNE_X86_NOINLINE void strip(const BackwardBlock& b, int key, int j0, int keys
   const bool drops = d.threshold < 65536;
   if (drops) drop(dp, width, d.seed, d.batch, d.head, d.query + lane, n, key + j0, keys, d.threshold);
   const __m512 factor = _mm512_set1_ps(in.scale * kLog2E), zero = _mm512_setzero_ps();
+  // No weight is above 1, whatever rounding makes of large logits. NaN stays: minps returns its second operand.
+  const auto weight = [&](const float* logits, __m512 lse) __attribute__((always_inline, ATTUNE_BF16_TARGET)) {
+    return exp2(_mm512_min_ps(zero, _mm512_fmsub_ps(_mm512_loadu_ps(logits), factor, lse)));
+  };
   for (int c = lane; c < width; c += kLanes) {
     const __m512 lse = _mm512_loadu_ps(b.lse + c), delta = _mm512_loadu_ps(b.delta + c);
     for (int j = 0; j < keys; j += 2) {
       const std::ptrdiff_t row = std::ptrdiff_t(j) * width + c;
       const bool second = j + 1 < keys;
-      __m512 p0 = exp2(_mm512_fmsub_ps(_mm512_loadu_ps(b.logits + row), factor, lse)), p1 = zero, s1 = zero;
+      __m512 p0 = weight(b.logits + row, lse), p1 = zero, s1 = zero;
       __m512 s0 = _mm512_mul_ps(p0, _mm512_sub_ps(_mm512_loadu_ps(b.dprobs + row), delta));
       if (second) {
-        p1 = exp2(_mm512_fmsub_ps(_mm512_loadu_ps(b.logits + row + width), factor, lse));
+        p1 = weight(b.logits + row + width, lse);
         s1 = _mm512_mul_ps(p1, _mm512_sub_ps(_mm512_loadu_ps(b.dprobs + row + width), delta));
       }
       if constexpr (kMasked) {

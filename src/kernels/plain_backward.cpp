@@ -64,7 +64,7 @@ HWY_NOINLINE void block_deltas(const BackwardBlock<T>& b, const T* out, const T*
 
 /// Transposes the block's rows; lse and delta where the lanes find them.
 template <class T>
-HWY_NOINLINE void begin_block(const BackwardBlock<T>& b, const T* lse, const T* deltas) {
+HWY_NOINLINE void begin_block(BackwardBlock<T>& b, const T* lse, const T* deltas) {
   const PlainBackward<T>& in = b.in;
   const T scale2 = T(double(in.scale) * kLog2E);
   transpose_into<false, false>(b.query, in.query_stride, b.queries, in.head_dim, b.queries_t, b.width, &scale2);
@@ -74,6 +74,8 @@ HWY_NOINLINE void begin_block(const BackwardBlock<T>& b, const T* lse, const T* 
     b.lse[i] = i < b.queries ? T(lse[i] * T(kLog2E)) : T(0);
     b.delta[i] = i < b.queries ? deltas[i] : T(0);
   }
+  b.far = false;
+  for (int i = 0; i < b.queries; ++i) b.far |= std::abs(b.lse[i]) > kFarLse<T>;
   for (int c = b.queries; c < b.width; ++c) {
     for (int d = 0; d < in.head_dim; ++d) b.queries_t[std::ptrdiff_t(d) * b.width + c] = T(0);
     for (int d = 0; d < in.value_dim; ++d) b.dout_t[std::ptrdiff_t(d) * b.width + c] = T(0);

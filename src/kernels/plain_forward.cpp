@@ -37,7 +37,8 @@ HWY_BEFORE_NAMESPACE();
 namespace attune::kernels::HWY_NAMESPACE {
 
 /// Entropy, variance and extremes of each row from its moments, relative to the largest logit: exact where logits are
-/// large. Bit i of `seeing`: row i sees a key.
+/// large, until they are so large that rounding is all there is: then still within what a row of so many keys can have.
+/// Bit i of `seeing`: row i sees a key.
 template <class T>
 HWY_NOINLINE void describe_rows(const ForwardBlock<T>& b, std::uint64_t seeing) {
   constexpr T kInfinity = std::numeric_limits<T>::infinity();
@@ -52,10 +53,12 @@ HWY_NOINLINE void describe_rows(const ForwardBlock<T>& b, std::uint64_t seeing) 
     const Vec<T> second = hn::Mul(hn::Div(square, sum), set(T(kLn2 * kLn2)));
     store_first(hn::Mul(largest, nats), in.largest + i, n);
     store_first(hn::Mul(load(b.smallest + i), nats), in.smallest + i, n);
-    const Vec<T> weights = hn::Mul(exp2(shift), sum);  // relative to the largest, whose own is 1
-    store_first(hn::Sub(log(weights), mean), in.entropy + i, n);
+    // Relative to the largest, whose own is 1.
+    const Vec<T> weights = clamp_keep_nan<T>(hn::Mul(exp2(shift), sum), T(1), T(in.num_keys));
+    const T most = std::log(T(in.num_keys));
+    store_first(clamp_keep_nan<T>(hn::Sub(log(weights), mean), T(0), most), in.entropy + i, n);
     store_first(hn::Div(set(T(1)), weights), in.largest_prob + i, n);
-    store_first(hn::NegMulAdd(mean, mean, second), in.variance + i, n);
+    store_first(clamp_keep_nan<T>(hn::NegMulAdd(mean, mean, second), T(0), kInfinity), in.variance + i, n);
   }
   for (int i = 0; i < in.queries; ++i) {
     if (seeing >> i & 1) continue;

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <type_traits>
 
@@ -35,7 +36,13 @@ struct BackwardBlock {
   T* dlogits = nullptr;    // [tile keys][width], times scale
   T* lse = nullptr;        // [width], in powers of two
   T* delta = nullptr;      // [width], times scale
+  bool far = false;        // some lse is: see kFarLse
 };
+
+/// An lse of this size is rounded by 2^-11 and more, and so are the logits that are to be taken relative to it: a
+/// weight may come out above 1, and far above where logits reach 1e9 in float32. From here on weights are cut at 1.
+template <class T>
+constexpr T kFarLse = T(1) / (T(2048) * std::numeric_limits<T>::epsilon());
 
 /// What the products S and dP do to their sums in registers: probs = 2^(S - lse), then dlogits = probs * (scale * dP -
 /// scale * delta). With dropout the gradients of kept weights come between, so that scale * dP is stored as it is.
@@ -79,6 +86,18 @@ HWY_INLINE void drop_again(const BackwardBlock<T>& b, T* x, int key, int first, 
             key + first, last - first);
 }
 
+/// Logits of such a block to probs, keys first .. last-1 of a tile, queries lane .. end-1.
+template <class T>
+HWY_NOINLINE void weights_of_far(const BackwardBlock<T>& b, int first, int last, int lane, int end) {
+  for (int j = first; j < last; ++j) {
+    for (int c = lane; c < end; c += kLaneCount<T>) {
+      T* at = b.probs + std::ptrdiff_t(j) * b.width + c;
+      const Vec<T> power = hn::Sub(load(at), load(b.lse + c));
+      store(exp2(hn::IfThenElse(hn::Gt(power, zero<T>()), zero<T>(), power)), at);  // NaN stays
+    }
+  }
+}
+
 /// probs and dlogits of keys first .. last-1 of the tile at `key`, for the queries lane .. end-1.
 template <class T>
 HWY_NOINLINE void weights_and_dlogits(const BackwardBlock<T>& b, int key, int first, int last, int lane, int end,
@@ -88,7 +107,8 @@ HWY_NOINLINE void weights_and_dlogits(const BackwardBlock<T>& b, int key, int fi
   T* const probs = b.probs + std::ptrdiff_t(first) * b.width + lane;
   T* const dlogits = b.dlogits + std::ptrdiff_t(first) * b.width + lane;
   product_then(last - first, end - lane, in.head_dim, in.key + (key + first) * in.key_stride, in.key_stride, 1,
-               b.queries_t + lane, b.width, Finish<T>{probs, b.width, b.lse + lane, nullptr}, ahead);
+               b.queries_t + lane, b.width, Finish<T>{probs, b.width, b.far ? nullptr : b.lse + lane, nullptr}, ahead);
+  if (b.far) weights_of_far(b, first, last, lane, end);
   product_then(last - first, end - lane, in.value_dim, in.value + (key + first) * in.value_stride, in.value_stride, 1,
                b.dout_t + lane, b.width, Finish<T>{dlogits, b.width, drops ? nullptr : b.delta + lane, probs}, ahead);
   if (!drops) return;

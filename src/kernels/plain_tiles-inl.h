@@ -148,7 +148,7 @@ HWY_NOINLINE void piece_weights_in_passes(const ForwardBlock<T>& b, const PlainP
       if (!fresh) total = hn::Add(total, exp2(logit));
     }
     const auto stays = hn::And(hn::Gt(sum, zero<T>()), hn::Le(total, set(T(kMostSum))));
-    store(hn::IfThenElse(hn::Or(stays, hn::Not(is_number<T>(top))), start, hn::Sub(start, top)), b.next + c);
+    choose_reference<T>(b, c, start, top, hn::Or(stays, hn::Not(is_number<T>(top))));
   }
   exponentiate<true>(b, b.weights, p.keys, p.first, end);
   rescale_out(b, p.first, end);

@@ -37,7 +37,7 @@ struct ForwardBlock {
   T* sum = nullptr;     // of 2^(logit - reference)
   T* start = nullptr;   // -reference; follows `sum`
   T* next = nullptr;    // -reference with the present tile
-  T* factor = nullptr;  // 2^(reference - next reference)
+  T* factor = nullptr;  // 2^(reference - next reference); that power before weights are made again
   T* before = nullptr;  // sums before the present tile
   // Null unless the caller asks for moments, else `first` follows `before`, and each the one before it:
   T* first = nullptr;     // sum of 2^(logit - reference) (logit - reference)
@@ -88,8 +88,21 @@ HWY_INLINE bool stands(const ForwardBlock<T>& b, int first, int last) {
   return good;
 }
 
+/// Chooses a row's next reference after a tile whose largest logit is `top` in what is relative to the present one:
+/// that logit unless the present reference stays. What weights are moved by goes where the factor will lie.
+template <class T, class M>
+HWY_INLINE void choose_reference(const ForwardBlock<T>& b, int c, Vec<T> start, Vec<T> top, M stays) {
+  const Vec<T> next = hn::Sub(start, top), shift = hn::Sub(next, start);
+  // Far from zero, rounding makes more of -top than a power of two may hold: weights, sums and what they are divided by
+  // would be infinite or 0. Logits are no more exact than that there.
+  const Vec<T> by = hn::IfThenElse(hn::Le(hn::Abs(hn::Add(shift, top)), set(T(0.5))), shift, hn::Neg(top));
+  store(hn::IfThenElse(stays, start, next), b.next + c);
+  store(hn::IfThenElseZero(hn::Not(stays), by), b.factor + c);
+}
+
 /// Turns logits into weights 2^(logit + next) in place, over kVectors columns of vectors from lane c on; sum = sum *
-/// factor + their sum, and start = next. With kRelative, numbers that have `start` added to them already. With kMoments
+/// factor + their sum, and start = next. With kRelative, numbers that have `start` added to them already, and are moved
+/// by what choose_reference() says; without, the first ones of rows that have no sum yet. With kMoments
 /// the sums' first and second moments and the extremes alike; asking for those changes no bit of anything else.
 template <int kVectors, bool kRelative, bool kMoments, class T>
 HWY_NOINLINE void exponentiate_columns(const ForwardBlock<T>& b, T* x, int keys, int c) {
@@ -100,7 +113,7 @@ HWY_NOINLINE void exponentiate_columns(const ForwardBlock<T>& b, T* x, int keys,
   ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
     const int lane = c + v * kL;
     next[v] = load(b.next + lane);
-    const Vec<T> shift = hn::Sub(next[v], load(b.start + lane)), sum = load(b.sum + lane);
+    const Vec<T> shift = kRelative ? load(b.factor + lane) : zero<T>(), sum = load(b.sum + lane);
     // Of a row that nothing was added to yet, any reference becomes any other: 2^shift may be infinite, and 0 times it
     // NaN.
     const Vec<T> f = hn::IfThenElse(hn::Eq(sum, zero<T>()), set(T(1)), exp2(shift));
@@ -241,7 +254,7 @@ HWY_NOINLINE void weights_in_passes(const ForwardBlock<T>& b, const T* k, int ke
       stays = hn::And(stays, hn::Gt(sum, zero<T>()));
     }
     stays = hn::Or(stays, hn::Not(is_number<T>(top)));
-    store(hn::IfThenElse(stays, start, hn::Sub(start, top)), b.next + c);
+    choose_reference<T>(b, c, start, top, stays);
   }
   exponentiate<true>(b, b.weights, keys, 0, b.width);
 }
@@ -365,7 +378,7 @@ HWY_INLINE void edge_weights_in_passes(const ForwardBlock<T>& b, const EdgeTile<
   for (int c = e.first; c < e.end; c += kL) {
     const Vec<T> top = load(b.before + c), start = load(b.start + c);
     const auto stays = hn::And(hn::Gt(load(b.sum + c), zero<T>()), hn::Le(load(b.factor + c), set(T(kMostSum))));
-    store(hn::IfThenElse(hn::Or(stays, hn::Not(is_number<T>(top))), start, hn::Sub(start, top)), b.next + c);
+    choose_reference<T>(b, c, start, top, hn::Or(stays, hn::Not(is_number<T>(top))));
   }
 }
 

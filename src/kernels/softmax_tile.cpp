@@ -3,7 +3,7 @@
 // The ladder, a call through the stages over the plain path at D 64, forward / backward (AVX-512, Zen 4, one thread):
 //   loops in C++ under target attributes, products added to tiles of zeros, a pass that rescales the output   28 / 14 %
 //   this kernel, products that overwrite or rescale while they load, half as many keys in the backward         5 / 4 %
-//   one multiply-add a power, the maximum from the last key back; rows of the next block fetched meanwhile     3 / 3 %
+//   the maximum from the last key back; rows of the next block fetched meanwhile                              3 / 3 %
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/softmax_tile.cpp"
 #include "kernels/softmax_tile.hpp"
@@ -19,19 +19,12 @@
 HWY_BEFORE_NAMESPACE();
 namespace attune::kernels::HWY_NAMESPACE {
 
-/// e^(x - m) of one vector of rows, m their maximum or log-sum-exp, as 2^(c x - c m) with c = log2 e: one multiply-add
-/// a logit. The rounding of c m is the same for all logits of a row; it is that of m in other units.
+/// e^(x - m) of one vector of rows, m their maximum or log-sum-exp. The difference comes first: 2^(c x - c m) with one
+/// multiply-add would leave the rounding of c m in the power, which overflows once logits reach 1e9 in float32.
 template <class T>
-struct Powers {
-  Vec<T> factor, base;
-  HWY_INLINE explicit Powers(Vec<T> m) {
-    // Where c m could overflow (a bias of the lowest number there is), logits differ by 0 or by more than any power can
-    // tell: a small c keeps 0 and 1 apart as well.
-    const auto huge = hn::Gt(hn::Abs(m), set(std::numeric_limits<T>::max() / T(16)));
-    factor = hn::IfThenElse(huge, set(T(1) / T(1 << 20)), set(T(1.4426950408889634074)));
-    base = hn::Mul(m, factor);
-  }
-};
+HWY_INLINE Vec<T> power_of(Vec<T> x, Vec<T> m) {
+  return exp2(hn::Mul(hn::Sub(x, m), set(T(1.4426950408889634074))));
+}
 
 template <class T, class C>
 HWY_NOINLINE void forward_columns(C c, T* x, std::ptrdiff_t stride, int keys, T* maximum, T* sum, T* rescale) {
@@ -46,13 +39,9 @@ HWY_NOINLINE void forward_columns(C c, T* x, std::ptrdiff_t stride, int keys, T*
   for (int j = keys - 1; j >= 0; --j) {
     ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) top[v] = hn::Max(top[v], c.read(x + j * stride, v));
   }
-  Vec<T> factor[kVectors], base[kVectors];
   ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
     const Vec<T> before = c.read(sum, v);
-    const Powers<T> old(c.read(maximum, v)), now(top[v]);
-    const Vec<T> f = hn::IfThenElseZero(hn::Gt(before, zero<T>()), exp2(hn::Sub(old.base, now.base)));
-    factor[v] = now.factor;
-    base[v] = now.base;
+    const Vec<T> f = hn::IfThenElseZero(hn::Gt(before, zero<T>()), power_of<T>(c.read(maximum, v), top[v]));
     total[v] = hn::Mul(before, f);
     c.write(f, rescale, v);
     c.write(top[v], maximum, v);
@@ -60,7 +49,7 @@ HWY_NOINLINE void forward_columns(C c, T* x, std::ptrdiff_t stride, int keys, T*
   for (int j = 0; j < keys; ++j) {
     T* row = x + j * stride;
     ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
-      const Vec<T> e = exp2(hn::MulSub(c.read(row, v), factor[v], base[v]));
+      const Vec<T> e = power_of<T>(c.read(row, v), top[v]);
       total[v] = hn::Add(total[v], e);
       c.write(e, row, v);
     }
@@ -75,17 +64,15 @@ HWY_INLINE void forward_tile(T* x, std::ptrdiff_t stride, int keys, int queries,
 template <class T, class C>
 HWY_NOINLINE void backward_columns(C c, T* x, T* dp, std::ptrdiff_t stride, int keys, const T* lse, const T* delta) {
   constexpr int kVectors = C::kCount;
-  Vec<T> factor[kVectors], base[kVectors], mean[kVectors];
+  Vec<T> sums[kVectors], mean[kVectors];
   ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
-    const Powers<T> powers(c.read(lse, v));
-    factor[v] = powers.factor;
-    base[v] = powers.base;
+    sums[v] = c.read(lse, v);
     mean[v] = c.read(delta, v);
   }
   for (int j = 0; j < keys; ++j) {
     T *s = x + j * stride, *d = dp + j * stride;
     ATTUNE_UNROLL for (int v = 0; v < kVectors; ++v) {
-      const Vec<T> p = exp2(hn::MulSub(c.read(s, v), factor[v], base[v]));
+      const Vec<T> p = power_of<T>(c.read(s, v), sums[v]);
       c.write(p, s, v);
       c.write(hn::Mul(p, hn::Sub(c.read(d, v), mean[v])), d, v);
     }

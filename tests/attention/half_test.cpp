@@ -293,6 +293,32 @@ TYPED_TEST(HalfTypes, MaximaThatAreOvertaken) {
   }
 }
 
+// Logits whose rounding is many nats: rows go to the key of the largest, no weight is above 1. float16 ends at 65504.
+TYPED_TEST(HalfTypes, HugeLogits) {
+  for (const double size : {1e2, 1e4, 1e5, 1e9, 1e15}) {
+    if (std::is_same_v<TypeParam, Float16> && size > 1e4) continue;
+    SCOPED_TRACE(size);
+    for (const HalfCase& c : {HalfCase{.queries = 96, .keys = 300, .dim = 32, .value_dim = 32, .size = size},
+                              HalfCase{.queries = 96, .keys = 96, .causal = true, .size = size}}) {
+      Half<TypeParam> x(c);
+      kernels::ReferenceProblem problem;
+      problem.shape = {c.batch, c.heads, c.kv_heads, c.queries, c.keys, c.dim, c.dim, c.value_dim};
+      problem.visible = [&](int b, int, int i, int j) { return c.sees(b, i, j); };
+      const auto expected = kernels::reference_forward(problem, {wide(x.query), wide(x.key), wide(x.value)});
+      x.forward();
+      x.backward();
+      EXPECT_LE(error(wide(x.out), expected.out), 1e-3) << "values are copied, but for near ties";
+      std::vector<double> most(std::size_t(c.value_dim));
+      for (std::size_t i = 0; i < x.dout.size(); ++i) most[i % most.size()] += std::abs(double(float(x.dout[i])));
+      for (std::size_t i = 0; i < x.dvalue.size(); ++i)
+        EXPECT_LE(std::abs(x.dvalue[i]), 1.001 * most[i % most.size()]) << i;
+      for (const auto* gradient : {&x.dquery, &x.dkey}) {
+        for (const float g : *gradient) EXPECT_TRUE(std::isfinite(g));
+      }
+    }
+  }
+}
+
 TYPED_TEST(HalfTypes, HiddenNumbersChangeNothingVisible) {
   const HalfCase c{.queries = 50, .keys = 50, .causal = true};
   Half<TypeParam> clean(c), spoilt(c);

@@ -111,8 +111,8 @@ double reference(Problem<double>& p) {
     for (int j = 0; j < c.keys; ++j) {
       if (!p.sees(i, j)) continue;
       prob[std::size_t(j)] /= sum;
-      for (int d = 0; d < c.value_dim; ++d)
-        out[d] += p.factor(row, j) * prob[std::size_t(j)] * p.value[std::size_t(j * c.value_dim + d)];
+      const double weight = p.factor(row, j) * prob[std::size_t(j)];
+      for (int d = 0; d < c.value_dim; ++d) out[d] += weight * p.value[std::size_t(j * c.value_dim + d)];
     }
     for (int d = 0; d < c.value_dim; ++d) delta += out[d] * g[d];
     if (!p.dlse.empty()) delta -= p.dlse[std::size_t(row)];
@@ -500,6 +500,64 @@ TYPED_TEST(PlainAttention, RowNumbersBesideAPeakedRow) {
     }
     EXPECT_GT(loud.largest[7], T(100));
     EXPECT_NE(loud.entropy[7], calm.entropy[7]);
+  }
+}
+
+// Logits so large that their own rounding is many nats: a row still goes to the key with the largest of them, no weight
+// is above 1, and what is told of rows is what a row can have.
+TYPED_TEST(PlainAttention, HugeLogits) {
+  using T = TypeParam;
+  for (const double logit : {1e5, 1e8, 1e9, 1e12, 1e30}) {
+    SCOPED_TRACE(logit);
+    const double size = std::sqrt(logit);
+    for (const Case& c :
+         {Case{.queries = 70, .keys = 300, .head_dim = 16, .value_dim = 24, .size = size},
+          Case{.queries = 5, .keys = 300, .head_dim = 16, .value_dim = 24, .size = size},
+          Case{.queries = 70, .keys = 70, .head_dim = 16, .value_dim = 24, .causal = true, .size = size},
+          Case{.queries = 70,
+          .keys = 300,
+          .head_dim = 16,
+          .value_dim = 8,
+          .causal = true,
+          .position = 230,
+          .size = size},
+          Case{.queries = 70, .keys = 300, .head_dim = 16, .value_dim = 24, .dropout = 0.3, .size = size},
+          Case{.queries = 90,
+          .keys = 200,
+          .head_dim = 16,
+          .value_dim = 8,
+          .causal = true,
+          .position = 50,
+          .size = size,
+          .span = 40}}) {
+      SCOPED_TRACE(c.text());
+      auto expected = make<double>(c, false);
+      reference(expected);
+      auto p = make<T>(c, false);
+      run_forward(p);
+      EXPECT_LE(error(p.out, expected.out), 1e-5);
+      EXPECT_LE(error(p.lse, expected.lse), 1e-5);
+      run_backward(p);
+      // What a value gets when every query gives it all of its weight.
+      std::vector<double> most(std::size_t(c.value_dim));
+      for (std::size_t i = 0; i < p.dout.size(); ++i)
+        most[i % most.size()] += std::abs(double(p.dout[i])) * dropout_scale(dropout_threshold(c.dropout));
+      for (std::size_t i = 0; i < p.dvalue.size(); ++i)
+        EXPECT_LE(std::abs(double(p.dvalue[i])), 1.00001 * most[i % most.size()]) << i;
+      for (const auto* gradient : {&p.dquery, &p.dkey}) {
+        for (const T x : *gradient) EXPECT_TRUE(std::isfinite(x));
+      }
+      if (c.dropout > 0 || c.queries > plain_block_queries<T>(c.head_dim, c.value_dim, c.causal)) continue;
+      const Told<T> told = tell_rows(c, p);
+      for (std::size_t i = 0; i < told.lse.size(); ++i) {
+        EXPECT_NEAR(double(told.largest[i]), expected.lse[i], 1e-5 * std::abs(expected.lse[i]));
+        EXPECT_GE(told.entropy[i], T(0));
+        EXPECT_LE(told.entropy[i], T(std::log(c.keys) * 1.00001));
+        EXPECT_GE(told.largest_prob[i], T(0.99999 / c.keys));
+        EXPECT_LE(told.largest_prob[i], T(1));
+        EXPECT_GE(told.variance[i], T(0));
+      }
+    }
   }
 }
 

@@ -80,6 +80,27 @@ TYPED_TEST(StageTiles, SoftmaxOfTheLowestNumbers) {
   EXPECT_EQ(maximum, (std::vector<T>{low, -1}));
 }
 
+TYPED_TEST(StageTiles, SoftmaxOfHugeNumbers) {
+  // Every largest logit has the weight 1, in two tiles and backwards, however many nats its rounding is.
+  using T = TypeParam;
+  for (double size = 1e3; size < double(std::numeric_limits<T>::max()) / 16; size *= 37) {
+    const T s = T(size), s2 = T(2 * size);
+    std::vector<T> first{-s, s, -s2, s, s, -s2}, second{s2, s, -s2, -s2, s, s2};
+    std::vector<T> maximum(2, T(0)), sum(2, T(0)), factor(2, T(0));
+    softmax_forward(first.data(), 2, 3, 2, maximum.data(), sum.data(), factor.data());
+    EXPECT_EQ(first, (std::vector<T>{0, 1, 0, 1, 1, 0})) << size;
+    softmax_forward(second.data(), 2, 3, 2, maximum.data(), sum.data(), factor.data());
+    EXPECT_EQ(second, (std::vector<T>{1, 0, 0, 0, 0, 1})) << size;
+    EXPECT_EQ(factor, (std::vector<T>{0, 0})) << size;
+    EXPECT_EQ(maximum, (std::vector<T>{s2, s2})) << size;
+    EXPECT_EQ(sum, (std::vector<T>{1, 1})) << size;
+    std::vector<T> again{s2, s, -s2, -s2, s, s2}, d(6, T(3)), delta{1, 5};
+    softmax_backward(again.data(), d.data(), 2, 3, 2, maximum.data(), delta.data());
+    EXPECT_EQ(again, second) << size;
+    EXPECT_EQ(d, (std::vector<T>{2, 0, 0, 0, 0, -2})) << size;
+  }
+}
+
 TYPED_TEST(StageTiles, SoftmaxBackwardIsTheFormula) {
   using T = TypeParam;
   for (const auto [keys, queries] : kExtents) {
