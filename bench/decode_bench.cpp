@@ -5,6 +5,8 @@
 //   array   attend_forward on keys and values in one array each (huge pages, as tensors have)
 //   paged   attend_forward on a cache with blocks of 64 tokens, queries in float32
 //   half    the same with queries in bfloat16
+//   rotary  paged, and the cache turns each key once, when it comes: each call turns one query
+//   turned  the same without the cache's help: each call turns all keys
 //   short   the same with 256 tokens of past: what a call costs beside reading
 //   batch   16 sequences of 512 tokens
 #include <memory>
@@ -69,27 +71,36 @@ bench::Row array_row(const Past& p, DType dtype) {
   return row;
 }
 
-bench::Row paged_row(const Past& p, CacheType type, DType queries) {
+/// Who turns the keys of a rotary position.
+enum class Turned { nobody, cache, call };
+
+bench::Row paged_row(const Past& p, CacheType type, DType queries, Turned turned = Turned::nobody) {
   struct Filled {
     KvCache cache;
     std::vector<int> sequences;
     Array query, out;
   };
   const double bytes = type == CacheType::float32 ? 4 : type == CacheType::int8 ? 1 : 2;
-  bench::Row row = row_of(p, queries == DType::float32 ? "paged" : "half", name_of(type), bytes);
-  row.prepare = [p, type, queries] {
+  const std::string variant = turned == Turned::cache     ? "rotary"
+                              : turned == Turned::call    ? "turned"
+                              : queries == DType::float32 ? "paged"
+                                                          : "half";
+  bench::Row row = row_of(p, variant, name_of(type), bytes);
+  row.prepare = [p, type, queries, turned] {
     const Shape one{p.batch, kHeads, 1, kWidth}, some{p.batch, kKeyHeads, 64, kWidth};
-    auto f = std::make_shared<Filled>(Filled{KvCache({.num_kv_heads = kKeyHeads, .head_dim = kWidth, .type = type}),
-                                             {},
-                                             {queries, one, 1},
-                                             {queries, one, 4}});
+    KvCacheOptions cache{.num_kv_heads = kKeyHeads, .head_dim = kWidth, .type = type};
+    AttendOptions call;
+    if (turned == Turned::cache) cache.position = Rotary{};
+    if (turned == Turned::call) call.position = Rotary{};
+    auto f = std::make_shared<Filled>(Filled{KvCache(cache), {}, {queries, one, 1}, {queries, one, 4}});
     for (int b = 0; b < p.batch; ++b) f->sequences.push_back(f->cache.add());
     for (int t = 0; t < p.tokens; t += 64) {
       const Array key(DType::float32, some, std::uint64_t(2 * t + 2)),
           value(DType::float32, some, std::uint64_t(2 * t + 3));
       f->cache.append(f->sequences, key.view, value.view);
     }
-    return bench::Call([f] { attend_forward(f->query.view, f->cache, f->sequences, {.out = f->out.view}); });
+    return bench::Call(
+        [f, call] { attend_forward(f->query.view, f->cache, f->sequences, {.out = f->out.view}, call); });
   };
   return row;
 }
@@ -102,6 +113,8 @@ int main(int argc, char** argv) {
     for (CacheType type : {CacheType::float32, CacheType::bfloat16, CacheType::float16, CacheType::int8})
       rows.add(paged_row(p, type, DType::float32));
     for (CacheType type : {CacheType::bfloat16, CacheType::int8}) rows.add(paged_row(p, type, DType::bfloat16));
+    for (Turned turned : {Turned::cache, Turned::call})
+      rows.add(paged_row(p, CacheType::float32, DType::float32, turned));
   }
   return rows.run(argc, argv);
 }
