@@ -55,21 +55,23 @@ HWY_INLINE Vec<float> short_log(Vec<float> u) {
   return hn::MulAdd(u, zero<float>(), y);  // where u is NaN, its bits are those of a number
 }
 
-// How a weight follows from u > 0: p, its slope s = p^(2 - alpha) = p / u and log p. A step of Newton of at most kLast
-// scale leaves about its square over the scale, and is the last one; where weights have a kink, steps end when there is
-// none.
+// How a weight follows from u > 0: p, its slope s = p^(2 - alpha) = p / u and its bend p / scale - p log p. A step of
+// Newton of at most kLast scale leaves about its square over the scale, and is the last one; where weights have a kink,
+// steps end when there is none.
 struct Linear {
   static constexpr float kLast = 0;
   HWY_INLINE explicit Linear(float) {}
   HWY_INLINE void at(Vec<float> u, Vec<float>& p, Vec<float>& s) const { p = u, s = set(1.0f); }
-  HWY_INLINE Vec<float> log_of(Vec<float> u) const { return log(u); }
+  HWY_INLINE Vec<float> bend_of(Vec<float> u, Vec<float> p) const { return hn::NegMulAdd(p, log(u), p); }
   HWY_INLINE Vec<float> short_of(Vec<float>) const { return set(1.0f); }  // S^(1 - scale)
 };
 struct Square {
   static constexpr float kLast = 2e-4f;
   HWY_INLINE explicit Square(float) {}
   HWY_INLINE void at(Vec<float> u, Vec<float>& p, Vec<float>& s) const { p = hn::Mul(u, u), s = u; }
-  HWY_INLINE Vec<float> log_of(Vec<float> u) const { return hn::Mul(set(2.0f), log(u)); }
+  HWY_INLINE Vec<float> bend_of(Vec<float> u, Vec<float> p) const {
+    return hn::Mul(set(2.0f), hn::NegMulAdd(p, log(u), p));
+  }
   HWY_INLINE Vec<float> short_of(Vec<float> sum) const { return hn::Sqrt(sum); }
 };
 struct Power {
@@ -80,7 +82,9 @@ struct Power {
     s = exp2(hn::Mul(set((power - 1) * 1.44269504f), short_log(u)));
     p = hn::Mul(s, u);
   }
-  HWY_INLINE Vec<float> log_of(Vec<float> u) const { return hn::Mul(set(power), short_log(u)); }
+  HWY_INLINE Vec<float> bend_of(Vec<float> u, Vec<float> p) const {
+    return hn::Mul(set(power), hn::NegMulAdd(p, short_log(u), p));
+  }
   HWY_INLINE Vec<float> short_of(Vec<float> sum) const { return exp_of<float>(hn::Mul(set(rest), log(sum))); }
 };
 /// Calls f with the one of them that serves.
@@ -214,7 +218,7 @@ void sweep_tile(const P& power, float scale, const float* x, const float* dp, st
       add(sums.slope, s);
       add(sums.slope_dp, hn::Mul(s, d));
       if constexpr (kBends) {
-        const Vec<float> h = hn::Mul(p, power.log_of(u));
+        const Vec<float> h = power.bend_of(u, p);
         add(sums.bend, h);
         add(sums.bend_dp, hn::Mul(h, d));
       }

@@ -18,7 +18,7 @@ void threshold_pairs(float scale, const float* x, std::ptrdiff_t stride, int key
                      std::uint64_t* pairs);
 
 /// Sums over the support of a tile, [queries] each, added: s = p^(2 - alpha) to slope, s dp to slope_dp and, if bend is
-/// not null, h = p log p to bend and h dp to bend_dp. Only dp of pairs in the support matter.
+/// not null, h = p / scale - p log p to bend and h dp to bend_dp. Only dp of pairs in the support matter.
 struct ThresholdSums {
   float *slope, *slope_dp, *bend, *bend_dp;
 };

@@ -354,9 +354,7 @@ TEST(Contract, EveryCombinationIsExact) {
   set_num_threads(threads);
   EXPECT_EQ(failures, 0);
   write_table(rows);
-  // A new stage is not done before it has its variant in scenario.hpp; pointwise_probs has tests of its own
-  // (pointwise_test.cpp).
-  met.insert("normalizer pointwise_probs");
+  // A new stage is not done before it has its variant in variants/.
   for (const Mechanism& m : mechanisms()) EXPECT_TRUE(met.count(m.kind + " " + m.name)) << m.kind << " " << m.name;
   std::printf(
       "%zu combinations, %d failed; worst: forward %.1e backward %.1e float32 %.1e %.1e adjoint %.1e duals %.1e tape "

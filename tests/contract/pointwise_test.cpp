@@ -1,12 +1,10 @@
-// Lambdas of the user's own in the places that the covering set of combinations does not reach: on softmax's weights,
-// and in biases that hide, have no slope somewhere, or learn numbers over many tiles.
+// Lambdas of the user's own in the places that the covering set of combinations does not reach: weights of hidden
+// pairs, and biases that hide, have no slope somewhere, or learn numbers over many tiles.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 
-#include "attune/attention/pointwise_probs.hpp"
-#include "contract/covering.hpp"
 #include "contract/measure.hpp"
 #include "contract/run.hpp"
 #include "contract/variants/biases.hpp"
@@ -14,29 +12,10 @@
 namespace attune::contract {
 namespace {
 
-/// Neither linear nor 0 at 0, and another one for every head and position.
-template <class P>
-P own_weight(P p, int head, int position) {
-  return P(0.7 + 0.1 * head) * p * p + P(0.4) * p + P(0.01 + 0.001 * position);
-}
-void add_own_weight(Scenario& s) {
-  s.options.normalizer = pointwise_probs([](auto p, RowIndex at) { return own_weight(p, at.head, at.query); });
-  s.plain.normalizer = [](const formula::Pair& at, auto logits, std::span<const int>, auto) {
-    using S = formula::ScalarOf<decltype(logits)>;
-    formula::Row<S> row;
-    double top = -std::numeric_limits<double>::infinity();
-    for (const S& x : logits) top = std::max(top, formula::value_of(x));
-    S sum(0.0);
-    for (const S& x : logits) sum += exp(x - S(top));
-    for (const S& x : logits) row.probs.push_back(own_weight(S(exp(x - S(top)) / sum), at.head, at.position()));
-    row.stat = S(top) + log(sum);
-    return row;
-  };
-  s.has_oracle = false;
-}
-
 template <class T>
-void holds(const Scenario& s, const kernels::ReferenceForward& forward, const Arrays<double>& gradient) {
+void holds(const Scenario& s) {
+  const auto forward = expected_forward(s, s.in);
+  const auto gradient = expected_gradient(s, s.in, s.dout);
   const auto up = upstream_of<T>(s);
   const auto in = converted<T>(s.in);
   const double bar = forward_bar(T(), largest_logit(s.reference, forward));
@@ -50,48 +29,13 @@ void holds(const Scenario& s, const kernels::ReferenceForward& forward, const Ar
     EXPECT_LE(error_of(r.gradient, gradient, floor), 5 * bar) << s.text();
   }
 }
-template <class T>
-void holds(const Scenario& s) {
-  holds<T>(s, expected_forward(s, s.in), expected_gradient(s, s.in, s.dout));
-}
-
-TEST(Pointwise, AFunctionOfTheWeightsGoesWithEverythingElse) {
-  Generator g(91);
-  for (int n = 0; n < 60; ++n) {
-    const Case c = random_case(g);
-    Scenario s;
-    s.random = Generator(c.seed);
-    for (int f = 0; f < Case::kFactors; ++f) {
-      if (f == Case::normalizer || f == Case::upstream) continue;
-      variants(f)[std::size_t(c.pick[f])].add(s);
-      s.names[f] = variants(f)[std::size_t(c.pick[f])].name;
-    }
-    add_own_weight(s);
-    draw_numbers(s);
-    const auto forward = expected_forward(s, s.in);
-    const auto gradient = expected_gradient(s, s.in, s.dout);
-    holds<double>(s, forward, gradient);
-    holds<float>(s, forward, gradient);
-
-    // Forward mode through the engine: tangents by the same stage on duals.
-    Arrays<Dual<double>> in;
-    for (const auto& array : s.in) {
-      auto& to = in.emplace_back();
-      for (const double x : array) to.emplace_back(x, s.random.uniform(-1, 1));
-    }
-    const auto engine = run_tiles<Dual<double>>(s, in);
-    const auto plain = formula::run(s.plain, in);
-    std::vector<double> got, want;
-    for (const auto& x : engine.out) got.push_back(x.d);
-    for (const auto& x : plain.out) want.push_back(x.d);
-    EXPECT_LE(error_of(got, want), 1e-12) << s.text();
-  }
-}
 
 TEST(Pointwise, HiddenPairsHaveNoWeightWhateverTheFunctionSaysOfZero) {
   Scenario s;
   s.shape = {1, 1, 1, 5, 9, 4, 4, 3};
-  add_own_weight(s);
+  for (const Variant& v : normalizers()) {
+    if (v.name == "pointwise_probs") v.add(s);
+  }
   detail::add_window(s, Causal{}, -1, 0);
   draw_numbers(s);
   const auto up = upstream_of<float>(s);

@@ -168,7 +168,8 @@ TEST(Threshold, RowsAndTheirGradients) {
           EXPECT_NEAR(x[at], double(want[std::size_t(j)]), bar * (1 + size)) << scale;
           EXPECT_EQ(pairs[std::size_t(j)] >> i & 1, std::uint64_t(logits[at] * scale > tau[std::size_t(i)]));
           // From the weights as they are: a key at the edge of the support may be in or out.
-          const Real w = x[at], s = w > 0 ? std::pow(w, 1 - Real(scale)) : 0, h = w > 0 ? w * std::log(w) : 0;
+          const Real w = x[at], s = w > 0 ? std::pow(w, 1 - Real(scale)) : 0,
+                     h = w > 0 ? w / Real(scale) - w * std::log(w) : 0;
           total += w, slope += s, slope_dp += s * dp[at], bend += h, bend_dp += h * dp[at];
           EXPECT_NEAR(dx[at], double(s * (dp[at] - delta[std::size_t(i)])), 5 * bar);
         }

@@ -1,9 +1,27 @@
 // The normalizers of the contract tests, each beside its formula.
 #include "attune/attention/formulas/normalizers.hpp"
 #include "attune/attention/normalize/all.hpp"
+#include "attune/attention/pointwise_probs.hpp"
 #include "contract/scenario.hpp"
 
 namespace attune::contract {
+namespace {
+
+/// Neither linear nor 0 at 0, and another one for every head and position.
+template <class P>
+P own_weight(P p, int head, int position) {
+  return P(0.7 + 0.1 * head) * p * p + P(0.4) * p + P(0.01 + 0.001 * position);
+}
+formula::NormalizerFormula own_weights() {
+  return [](const formula::Pair& at, auto x, std::span<const int> keys, auto arrays) {
+    using S = formula::ScalarOf<decltype(x)>;
+    formula::Row<S> row = formula::softmax().on<S>()(at, x, keys, arrays);
+    for (S& p : row.probs) p = own_weight(p, at.head, at.position());
+    return row;
+  };
+}
+
+}  // namespace
 
 const Variants& normalizers() {
   using Kind = kernels::ReferenceNormalizer;
@@ -45,7 +63,9 @@ const Variants& normalizers() {
       {"relu_squared", plain(ReluSquared{}, formula::relu(2), true)},
       {"unnormalized", plain(Unnormalized{}, formula::unnormalized())},
       {"hard", hard},
-      {"stick_breaking", plain(StickBreaking{}, formula::stick_breaking())}};
+      {"stick_breaking", plain(StickBreaking{}, formula::stick_breaking())},
+      {"pointwise_probs",
+       plain(pointwise_probs([](auto p, RowIndex at) { return own_weight(p, at.head, at.query); }), own_weights())}};
   return all;
 }
 

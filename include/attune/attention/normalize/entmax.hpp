@@ -33,8 +33,8 @@ struct Entmax {
   void support(const Tile<T>& x, const Rows<T>& r, Call<T>& call, std::uint64_t* pairs) const {
     detail::threshold_support(alpha_minus_one(call), x, r, pairs);
   }
-  // With q = s / sum s and h = p ln p,
-  // dalpha = (sum p dp - sum q dp) / (alpha - 1)^2 - (sum h dp - sum q dp sum h) / (alpha - 1).
+  // With q = s / sum s and h = p / (alpha - 1) - p ln p, dalpha = (sum h dp - sum q dp sum h) / (alpha - 1): a number
+  // added to all dp cancels in it, however exactly the weights sum to 1.
   template <class T>
   void sweep(const Tile<T>& x, const Tile<T>& dp, Rows<T>& r, Call<T>& call) const {
     const T scale = alpha_minus_one(call);
@@ -46,7 +46,7 @@ struct Entmax {
       for (int j = 0; j < x.area.keys; ++j) {
         for (int i = 0; i < r.queries; ++i) {
           const T p = detail::Weighed<T>(power, x[j][i], scale, r.stat[i]).p;
-          const T h = p == T(0) ? T(0) : p * log(p);
+          const T h = p == T(0) ? T(0) : p / scale - p * log(p);
           r.max[i] += h;
           r.second[i] += p == T(0) ? T(0) : h * dp[j][i];
         }
@@ -59,9 +59,8 @@ struct Entmax {
     T dalpha = T(0);
     for (int i = 0; i < r.queries; ++i) {
       const bool seen = r.sum[i] > T(0);
-      const T mean = seen ? r.first[i] / r.sum[i] : T(0);  // delta holds sum p dp so far
-      if (seen) dalpha += ((r.delta[i] - mean) / scale - (r.second[i] - mean * r.max[i])) / scale;
-      r.delta[i] = mean;
+      r.delta[i] = seen ? r.first[i] / r.sum[i] : T(0);
+      if (seen) dalpha += (r.second[i] - r.delta[i] * r.max[i]) / scale;
     }
     *call.parameter[0].grad += dalpha * scale * (T(1) - scale);
   }
