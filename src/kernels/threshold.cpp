@@ -10,6 +10,10 @@
 // kParts parts of the row; what does not reach above it is out of the support, and the vectors of logits with one that
 // does are copied side by side for the last steps.
 //
+// All of this is counted from the row's largest logit m: x - m has no rounding error where it matters, and the
+// threshold lies between -1 and 0 however large logits are. The way back knows tau = scale m + that number alone, which
+// rounding moves by about as much as a logit's last digit; u is at most 1, which it holds to.
+//
 // The ladder: a forward pass over the plain path's, (1, 8, 1024, 64) with logits from a normal distribution, AVX-512,
 // Zen 4; sparsemax, entmax-1.5, a learned alpha. The last two rungs together with those of sparse.cpp.
 //   Newton on the sum over all keys, loops in C++ under target attributes, products with all pairs   1.37  1.42  9.6
@@ -96,15 +100,20 @@ HWY_INLINE void with_power(float scale, F f) {
 }
 
 /// u of one cell and whether it is in the support; a NaN is.
-template <class C>
-HWY_INLINE auto above(C c, const float* x, float scale, const float* tau, Vec<float>& u) {
-  u = hn::MulSub(c.read(x, 0), set(scale), c.read(tau, 0));
+HWY_INLINE auto above(Vec<float> x, float scale, Vec<float> tau, Vec<float>& u) {
+  u = hn::MulSub(x, set(scale), tau);
   return hn::Gt(u, zero<float>());
 }
-template <class C>
-HWY_INLINE auto above_or_nan(C c, const float* x, float scale, const float* tau, Vec<float>& u) {
-  u = hn::MulSub(c.read(x, 0), set(scale), c.read(tau, 0));
+HWY_INLINE auto above_or_nan(Vec<float> x, float scale, Vec<float> tau, Vec<float>& u) {
+  u = hn::MulSub(x, set(scale), tau);
   return hn::Not(hn::Le(u, zero<float>()));
+}
+/// On the way back: u is at most 1, and 1 outside of the support.
+template <class C>
+HWY_INLINE auto above_at_most_1(C c, const float* x, float scale, const float* tau, Vec<float>& u) {
+  const auto in = above_or_nan(c.read(x, 0), scale, c.read(tau, 0), u);
+  u = hn::IfThenElse(hn::AndNot(hn::Gt(u, set(1.0f)), in), u, set(1.0f));
+  return in;
 }
 template <class M>
 HWY_INLINE Vec<float> selected(M mask, Vec<float> x) {
@@ -119,23 +128,26 @@ HWY_INLINE void raise(C c, const P& power, float scale, const float* x, std::ptr
   auto goes_on = hn::Eq(zero<float>(), zero<float>());
   for (int step = 0; step < kMostSteps && !hn::AllFalse(d, goes_on); ++step) {
     Vec<float> sum = zero<float>(), slope = zero<float>();
+    const Vec<float> before = c.read(tau, 0);
     for (int j = 0; j < n; ++j) {
       Vec<float> u, p, s;
-      const auto in = above(c, x + j * stride, scale, tau, u);
+      const auto in = above(c.read(x + j * stride, 0), scale, before, u);
       power.at(hn::IfThenElse(in, u, set(1.0f)), p, s);
       sum = hn::Add(sum, selected(in, p));
       slope = hn::Add(slope, selected(in, s));
     }
     // Not where the sum is 0; and a row that has come to rest stays, its bits are its own.
-    const Vec<float> before = c.read(tau, 0), rise = hn::Div(hn::Sub(sum, power.short_of(sum)), slope);
+    const Vec<float> rise = hn::Div(hn::Sub(sum, power.short_of(sum)), slope);
     c.write(hn::IfThenElse(hn::And(goes_on, hn::Gt(rise, zero<float>())), hn::Add(before, rise), before), tau, 0);
     goes_on = hn::And(goes_on, hn::Gt(rise, set(P::kLast * scale)));
   }
 }
 
-/// The first threshold of all rows, from the largest logits of parts of them.
+/// The largest logit of all rows, 0 where there is none, and the first threshold, from the largest logits of parts of
+/// them.
 template <class P>
-void begin(const P& power, float scale, const float* x, std::ptrdiff_t stride, int keys, int queries, float* tau) {
+void begin(const P& power, float scale, const float* x, std::ptrdiff_t stride, int keys, int queries, float* largest,
+           float* tau) {
   constexpr float kNone = -std::numeric_limits<float>::infinity();
   float parts[kParts * kWide];
   std::fill_n(parts, kParts * kWide, kNone);
@@ -149,10 +161,24 @@ void begin(const P& power, float scale, const float* x, std::ptrdiff_t stride, i
   over_cells(queries, [&](auto c) HWY_ATTR {
     Vec<float> most = set(kNone);
     for (int part = 0; part < kParts; ++part) most = hn::Max(most, c.read(parts + part * kWide, 0));
-    const Vec<float> first = hn::MulSub(most, set(scale), set(1.0f));
-    c.write(hn::IfThenElse(hn::Eq(most, set(kNone)), zero<float>(), first), tau, 0);
+    const auto none = hn::Eq(most, set(kNone));
+    most = hn::IfThenElse(none, zero<float>(), most);
+    for (int part = 0; part < kParts; ++part) {
+      c.write(hn::Sub(c.read(parts + part * kWide, 0), most), parts + part * kWide, 0);
+    }
+    c.write(most, largest, 0);
+    c.write(hn::IfThenElse(none, zero<float>(), set(-1.0f)), tau, 0);
     raise(c, power, scale, parts, kWide, kParts, tau);
   });
+}
+
+/// scale m + tau as one number. Where the largest logit m has all the weight, it keeps it on the way back.
+HWY_INLINE Vec<float> whole_threshold(Vec<float> m, float scale, Vec<float> tau) {
+  constexpr float kDigit = std::numeric_limits<float>::epsilon(), kLowest = std::numeric_limits<float>::lowest();
+  const Vec<float> one = set(1.0f), sum = hn::MulAdd(m, set(scale), tau);
+  const auto short_of_1 = hn::And(hn::Eq(tau, set(-1.0f)), hn::Lt(hn::MulSub(m, set(scale), sum), one));
+  const Vec<float> below = hn::Max(hn::NegMulAdd(hn::Abs(sum), set(kDigit), sum), set(kLowest));
+  return hn::IfThenElse(short_of_1, below, sum);
 }
 
 /// scratch: the cells that reach above tau, side by side, and behind them their keys.
@@ -161,27 +187,32 @@ void forward_rows(const P& power, float scale, float* x, std::ptrdiff_t stride, 
                   float* scratch) {
   constexpr int kL = kLaneCount<float>;
   int* list = reinterpret_cast<int*>(scratch + std::ptrdiff_t(keys) * kL);
-  begin(power, scale, x, stride, keys, queries, tau);
+  float largest[kWide];
+  begin(power, scale, x, stride, keys, queries, largest, tau);
   over_cells(queries, [&](auto c) HWY_ATTR {
     auto here = c;
     here.first = 0;
     float *column = x + c.first, *threshold = tau + c.first;
+    const Vec<float> most = here.read(largest + c.first, 0), first = here.read(threshold, 0);
     int n = 0;
     for (int j = 0; j < keys; ++j) {
       Vec<float> u;
-      const auto in = above_or_nan(here, column + j * stride, scale, threshold, u);
-      here.write(here.read(column + j * stride, 0), scratch + n * kL, 0);
+      const Vec<float> below = hn::Sub(here.read(column + j * stride, 0), most);
+      const auto in = above_or_nan(below, scale, first, u);
+      here.write(below, scratch + n * kL, 0);
       here.write(zero<float>(), column + j * stride, 0);
       list[n] = j;
       n += !hn::AllFalse(Lanes<float>(), in);
     }
     raise(here, power, scale, scratch, kL, n, threshold);
+    const Vec<float> last = here.read(threshold, 0);
     for (int s = 0; s < n; ++s) {
       Vec<float> u, p, slope;
-      const auto in = above_or_nan(here, scratch + s * kL, scale, threshold, u);
+      const auto in = above_or_nan(here.read(scratch + s * kL, 0), scale, last, u);
       power.at(hn::IfThenElse(in, u, set(1.0f)), p, slope);
       here.write(selected(in, p), column + list[s] * stride, 0);
     }
+    here.write(whole_threshold(most, scale, last), threshold, 0);
   });
 }
 void threshold_forward_f32(float scale, float* x, std::ptrdiff_t stride, int keys, int queries, float* tau,
@@ -196,7 +227,7 @@ void threshold_pairs_f32(float scale, const float* x, std::ptrdiff_t stride, int
     std::uint64_t word = 0;
     over_cells(queries, [&](auto c) HWY_ATTR {
       Vec<float> u;
-      word |= bits_of(above_or_nan(c, x + j * stride, scale, tau, u)) << c.first;
+      word |= bits_of(above_or_nan(c.read(x + j * stride, 0), scale, c.read(tau, 0), u)) << c.first;
     });
     pairs[j] = word & all;
   }
@@ -208,9 +239,8 @@ void sweep_tile(const P& power, float scale, const float* x, const float* dp, st
   for (int j = 0; j < keys; ++j) {
     over_cells(queries, [&](auto c) HWY_ATTR {
       Vec<float> u, p, s;
-      const auto in = above_or_nan(c, x + j * stride, scale, tau, u);
+      const auto in = above_at_most_1(c, x + j * stride, scale, tau, u);
       if (hn::AllFalse(Lanes<float>(), in)) return;
-      u = hn::IfThenElse(in, u, set(1.0f));
       power.at(u, p, s);
       const Vec<float> d = c.read(dp + j * stride, 0);
       const auto add = [&](float* sum, Vec<float> y)
@@ -242,9 +272,9 @@ void backward_tile_of(const P& power, float scale, float* x, float* dp, std::ptr
     float *row = x + j * stride, *gradient = dp + j * stride;
     over_cells(queries, [&](auto c) HWY_ATTR {
       Vec<float> u, p = zero<float>(), d = zero<float>(), s;
-      const auto in = above_or_nan(c, row, scale, tau, u);
+      const auto in = above_at_most_1(c, row, scale, tau, u);
       if (!hn::AllFalse(Lanes<float>(), in)) {
-        power.at(hn::IfThenElse(in, u, set(1.0f)), p, s);
+        power.at(u, p, s);
         p = selected(in, p);
         d = selected(in, hn::Mul(s, hn::Sub(c.read(gradient, 0), c.read(delta, 0))));
       }

@@ -11,6 +11,8 @@ namespace attune::kernels {
 /// Numbers of scratch for threshold_forward.
 std::size_t threshold_scratch(int keys);
 /// All logits of the rows -> weights; tau [queries] is written, 0 where a row has no finite logit. A NaN becomes one.
+/// Weights are as exact as the differences of logits, however large these are; what follows from tau is as exact as
+/// tau.
 void threshold_forward(float scale, float* x, std::ptrdiff_t stride, int keys, int queries, float* tau, float* scratch);
 
 /// pairs[j] bit i: x[j][i] is above the threshold, or NaN.

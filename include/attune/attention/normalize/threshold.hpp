@@ -7,7 +7,12 @@
 //
 // With s = p^(2 - alpha) the gradient is dx = s (dp - sum s dp / sum s): 0 with the weight, and its mean needs a walk
 // of its own. float32 has kernels (kernels/threshold.hpp), which make and count this for the support alone.
+//
+// The search counts from the row's largest logit m: x - m has no rounding error where it matters, and the threshold
+// lies between -1 and 0 however large logits are. The way back knows tau = scale m + that number alone.
 #pragma once
+#include <limits>
+
 #include "attune/attention/stage.hpp"
 
 namespace attune::detail {
@@ -59,8 +64,8 @@ struct Weighed {
   template <class P>
   Weighed(const P& power, T x, T scale, T tau) {
     const T u = x * scale - tau;
-    const bool out = u <= T(0);  // by selection: u is NaN on the duals of hidden logits
-    power.at(out ? T(1) : u, p, s);
+    const bool out = u <= T(0);                  // by selection: u is NaN on the duals of hidden logits
+    power.at(out || u > T(1) ? T(1) : u, p, s);  // above 1 by rounding alone, of large logits on the way back
     p = out ? T(0) : p;
     s = out ? T(0) : s;
   }
@@ -77,21 +82,26 @@ Dual<S> converged(Dual<S> tau, Dual<S> next) {
   return {tau.v, next.d};
 }
 
-/// x [keys][queries] logits, all visited keys of the rows, -inf where hidden; tau [queries]: 0 for a row without a key.
+/// x [keys][queries] logits, all visited keys of the rows, -inf where hidden; largest [queries] of them, and tau
+/// [queries] counted from there: 0 each for a row without a key.
 template <class T, class P>
-void find_thresholds(const P& power, T scale, const Tile<T>& x, int n, T* tau) {
+void find_thresholds(const P& power, T scale, const Tile<T>& x, int n, T* largest, T* tau) {
   constexpr int kMostSteps = 60;
   T sum[kLanes] = {}, slope[kLanes] = {};
-  for (int i = 0; i < n; ++i) tau[i] = kHidden<T>;
+  for (int i = 0; i < n; ++i) largest[i] = kHidden<T>;
   each_row(x, [&](const T* s, int) {
-    for (int i = 0; i < n; ++i) tau[i] = tau[i] < s[i] ? s[i] : tau[i];
+    for (int i = 0; i < n; ++i) largest[i] = largest[i] < s[i] ? s[i] : largest[i];
   });
-  for (int i = 0; i < n; ++i) tau[i] = tau[i] == kHidden<T> ? T(0) : tau[i] * scale - T(1);
+  for (int i = 0; i < n; ++i) {
+    const bool none = largest[i] == kHidden<T>;
+    largest[i] = none ? T(0) : largest[i];
+    tau[i] = T(none ? 0 : -1);
+  }
   for (int step = 0, last = kMostSteps; step < last; ++step) {
     for (int i = 0; i < n; ++i) sum[i] = slope[i] = T(0);
     each_row(x, [&](const T* s, int) {
       for (int i = 0; i < n; ++i) {
-        const Weighed<T> w(power, s[i], scale, tau[i]);
+        const Weighed<T> w(power, s[i] - largest[i], scale, tau[i]);
         sum[i] += w.p == w.p ? w.p : T(0);
         slope[i] += w.s == w.s ? w.s : T(0);
       }
@@ -109,6 +119,14 @@ void find_thresholds(const P& power, T scale, const Tile<T>& x, int n, T* tau) {
   }
 }
 
+/// scale m + tau as one number. Where the largest logit m has all the weight, it keeps it on the way back.
+template <class T>
+T whole_threshold(T m, T scale, T tau) {
+  const T sum = m * scale + tau;
+  const bool short_of_1 = tau == T(-1) && m * scale - sum < T(1);
+  return short_of_1 ? sum - abs(sum) * T(std::numeric_limits<double>::epsilon()) : sum;
+}
+
 // The members of such a normalizer.
 
 template <class T, class P>
@@ -116,12 +134,12 @@ void threshold_forward(const P& power, T scale, Tile<T>& x, Rows<T>& r, Call<T>&
   if constexpr (std::is_same_v<T, float>) {
     threshold_forward(scale, x, r, call);
   } else {
-    T tau[kLanes];
-    find_thresholds(power, scale, x, r.queries, tau);
-    for (int i = 0; i < r.queries; ++i) r.max[i] = tau[i];
+    T largest[kLanes], tau[kLanes];
+    find_thresholds(power, scale, x, r.queries, largest, tau);
     each_row(x, [&](T* s, int n) {
-      for (int i = 0; i < n; ++i) s[i] = Weighed<T>(power, s[i], scale, tau[i]).p;
+      for (int i = 0; i < n; ++i) s[i] = Weighed<T>(power, s[i] - largest[i], scale, tau[i]).p;
     });
+    for (int i = 0; i < r.queries; ++i) r.max[i] = whole_threshold(largest[i], scale, tau[i]);
   }
 }
 /// The weights are as they should be, and the threshold is kept: forward left it in rows.max.
