@@ -122,6 +122,9 @@ double largest_size(const std::vector<T>& x) {
 
 template <class T>
 void holds(const Setting& setting, double size, Signs signs) {
+  SCOPED_TRACE(std::string(sizeof(T) == 4 ? "float32" : "float64") +
+               (setting.options.mask ? " " + std::string(setting.options.mask.name()) : "") +
+               (setting.options.bias.empty() ? "" : " " + std::string(setting.options.bias[0].name())));
   const Toy<T> toy(size, signs);
   AttendOptions options = setting.options;
   options.score = ScaledDot{.scale = 1};
@@ -202,7 +205,7 @@ void holds_with_masks(Setting setting) {
   holds(setting);
 }
 
-/// The online softmax has tests of its own.
+/// The online softmax: a test of its own, with biases.
 const std::vector<std::string> kOfSoftmaxTiles = {"softmax", "softmax_with_sink", "softmax_off_by_one", "hard"};
 
 /// By name, or of a lambda where the table says so.
@@ -227,6 +230,19 @@ TEST(LargeLogits, EveryNormalizer) {
       holds_with_masks(setting);
       if (m.parameters.empty()) break;
     }
+  }
+}
+
+TEST(LargeLogits, Softmax) {
+  for (const std::string& name : kOfSoftmaxTiles) {
+    SCOPED_TRACE(name);
+    Setting setting{.limit = limit_of(name), .parameter = 0.3};
+    setting.options.normalizer = normalizer_named(name);
+    holds_with_masks(setting);
+    setting.options.bias = {Alibi{}};
+    holds_with_masks(setting);
+    setting.options.bias = {Dense{}};
+    holds_with_masks(setting);
   }
 }
 
