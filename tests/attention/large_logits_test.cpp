@@ -110,7 +110,8 @@ struct Setting {
   AttendOptions options;
   std::function<bool(int, int)> sees = [](int, int) { return true; };
   Limit limit = largest;
-  double parameter = 0;  // every learned number of the normalizer
+  double parameter = 0;   // every learned number of the normalizer
+  bool from_lse = false;  // the way back makes weights once more with products of another order, the plain path's
 };
 
 template <class T>
@@ -179,7 +180,16 @@ void holds(const Setting& setting, double size, Signs signs) {
     return worst / std::max(1.0, largest_size(y));
   };
   EXPECT_LE(near(out, want), 1e-5) << size;
-  EXPECT_LE(near(dvalue, want_dvalue), 1e-5) << size;
+  // Weights made once more are as exact as a logit's last digits: at most 1 is all they are where those are many nats.
+  if (setting.from_lse && size >= 1e6) {
+    std::vector<double> most(kWidth);
+    for (std::size_t n = 0; n < toy.dout.size(); ++n) most[n % kWidth] += std::abs(double(toy.dout[n]));
+    for (std::size_t n = 0; n < dvalue.size(); ++n)
+      EXPECT_LE(std::abs(double(dvalue[n])), 1.00001 * most[n % kWidth]) << size << ", " << n;
+  } else {
+    const double digits = setting.from_lse ? 3 * size * double(std::numeric_limits<T>::epsilon()) : 0;
+    EXPECT_LE(near(dvalue, want_dvalue), 1e-5 + digits) << size;
+  }
   // Where weights have come to their limits, logits have no say any more: their gradients are rounding errors, which
   // the other side's numbers multiply.
   const bool bounded = setting.limit != powers<1> && setting.limit != powers<2> && setting.limit != themselves;
@@ -236,9 +246,10 @@ TEST(LargeLogits, EveryNormalizer) {
 TEST(LargeLogits, Softmax) {
   for (const std::string& name : kOfSoftmaxTiles) {
     SCOPED_TRACE(name);
-    Setting setting{.limit = limit_of(name), .parameter = 0.3};
+    Setting setting{.limit = limit_of(name), .parameter = 0.3, .from_lse = name == Softmax::name};
     setting.options.normalizer = normalizer_named(name);
     holds_with_masks(setting);
+    setting.from_lse = false;
     setting.options.bias = {Alibi{}};
     holds_with_masks(setting);
     setting.options.bias = {Dense{}};
