@@ -165,10 +165,12 @@ class BackwardTask {
   }
 
   void walk(Range keys, bool sweep) {
-    k_.each_tile(block_, keys, [&](const Area& a, bool partial, const auto& walked) {
-      fetch(keys, walked);
-      k_.see(a, partial, h_->seen, used_keys_.data());
-      tile(a, partial ? k_.bits.data() : nullptr, r_, sweep);
+    k_.each_piece(block_, keys, [&](const Area& a, const std::uint64_t* bits, const auto& walked) {
+      if (walked.begins) fetch(keys, walked);
+      lane_ = a.query - block_.query;
+      k_.see(a, lane_, bits, h_->seen, used_keys_.data());
+      Rows<T> r = k_.part(r_, lane_, a.queries);
+      piece(a, bits, r, sweep);
     });
   }
 
@@ -200,10 +202,10 @@ class BackwardTask {
                  dquery, used_queries_);
   }
 
-  /// One tile; bits: null if it is visible throughout.
-  void tile(const Area& a, const std::uint64_t* bits, Rows<T>& r, bool sweep) {
+  /// One piece; bits: null if it is visible throughout.
+  void piece(const Area& a, const std::uint64_t* bits, Rows<T>& r, bool sweep) {
     Tile<T> x{k_.x.data(), kLanes, a}, dp{k_.dp.data(), kLanes, a};
-    k_.score(features(a, queries_.lanes.data(), queries_.out, key_rows_.part(a.key, a.keys)), x);
+    k_.score(features(a, queries_.lanes, queries_.out, key_rows_.part(a.key, a.keys)), x);
     if (!k_.kept.empty() && !sweep) std::copy_n(k_.x.begin(), std::size_t(a.keys) * kLanes, k_.kept.begin());
     k_.biases(x);
     // dprobs = value dout^T
@@ -211,8 +213,8 @@ class BackwardTask {
     if (bits) hide_tile(x, bits);
     auto call = k_.normalizer_call();
     if (!few_gradients(v, x, dp, r, call)) {
-      product(a.keys, a.queries, s_->value_dim, v.data, v.stride, 1, static_cast<const T*>(dout_lanes_.data()), kLanes,
-              dp.data, kLanes, &k_.ahead);
+      product(a.keys, a.queries, s_->value_dim, v.data, v.stride, 1, static_cast<const T*>(dout_lanes_.data() + lane_),
+              kLanes, dp.data, kLanes, &k_.ahead);
     }
     if (bits) clear_tile(dp, bits);
     k_.drop(dp);
@@ -249,7 +251,7 @@ class BackwardTask {
       few_.gradients = few_.cells;
       if (!few_.cells) return false;
       kernels::product_at_pairs(pairs_.data(), a.keys, a.queries, values.cols, values.data, values.stride,
-                                dout_lanes_.data(), kLanes, dp.data, dp.stride);
+                                dout_lanes_.data() + lane_, kLanes, dp.data, dp.stride);
       return true;
     }
     return false;
@@ -266,14 +268,15 @@ class BackwardTask {
     k_.drop(probs);
     const Area& a = probs.area;
     if (add_few_dvalue(probs)) return;
-    const bool clean = !bits || !bad_queries_;
-    const Matrix<const T>& d = clean ? dout_ : clean_dout_;
+    const std::uint64_t bad = bad_queries_ >> lane_;
+    const bool clean = !bits || !bad;
+    const Matrix<const T> dout = dout_.part(lane_, a.queries), d = clean ? dout : clean_dout_.part(lane_, a.queries);
     add_product(a.keys, s_->value_dim, a.queries, static_cast<const T*>(probs.data), kLanes, 1, d.data, d.stride,
                 dvalue_[a.key], dvalue_.stride, &k_.ahead);
     for (int j = 0; !clean && j < a.keys; ++j) {
       for (int i = 0; i < a.queries; ++i) {
-        if (!(bits[j] & bad_queries_ & std::uint64_t(1) << i)) continue;
-        for (int c = 0; c < s_->value_dim; ++c) dvalue_[a.key + j][c] += probs[j][i] * dout_[i][c];
+        if (!(bits[j] & bad & std::uint64_t(1) << i)) continue;
+        for (int c = 0; c < s_->value_dim; ++c) dvalue_[a.key + j][c] += probs[j][i] * dout[i][c];
       }
     }
   }
@@ -289,7 +292,7 @@ class BackwardTask {
         find_few(a);
       }
       if (!few_.pairs) return false;
-      kernels::add_pairs_to_rows(pairs_.data(), a.keys, s_->value_dim, probs.data, probs.stride, dout_.data,
+      kernels::add_pairs_to_rows(pairs_.data(), a.keys, s_->value_dim, probs.data, probs.stride, dout_[lane_],
                                  dout_.stride, dvalue_[a.key], dvalue_.stride);
       return true;
     }
@@ -301,15 +304,15 @@ class BackwardTask {
     if constexpr (std::is_same_v<T, float>) {
       if (!few_.gradients || !few_.pairs || !p_->score.stage->is_product()) return false;
       const Area& a = dx.area;
-      kernels::add_pairs_to_rows(pairs_.data(), a.keys, keys.cols, dx.data, dx.stride, queries_.out.data,
+      kernels::add_pairs_to_rows(pairs_.data(), a.keys, keys.cols, dx.data, dx.stride, queries_.out[lane_],
                                  queries_.out.stride, dkey_rows_[a.key], dkey_rows_.stride);
       if (!few_.in_cells) lanes_of_dqueries();
       if (h_->in_rows) {
         kernels::add_pairs_to_query_rows(pairs_.data(), a.keys, keys.cols, dx.data, dx.stride, keys.data, keys.stride,
-                                         h_->dlanes.data(), keys.cols);
+                                         h_->dlanes.data() + std::ptrdiff_t(lane_) * keys.cols, keys.cols);
       } else {
         kernels::add_pairs_to_lanes(pairs_.data(), a.keys, a.queries, keys.cols, keys.data, keys.stride, dx.data,
-                                    dx.stride, h_->dlanes.data(), kLanes);
+                                    dx.stride, h_->dlanes.data() + lane_, kLanes);
       }
       return true;
     }
@@ -325,38 +328,40 @@ class BackwardTask {
     auto call = k_.score_call();
     Tile<T> kept{k_.kept.data(), kLanes, a};
     if (bits && !k_.kept.empty()) clear_tile(kept, bits);
-    const bool clean_tile = !bits || (!bad_queries_ && all_finite(keys));
+    const std::uint64_t bad = bad_queries_ >> lane_;
+    const bool clean_tile = !bits || (!bad && all_finite(keys));
     if (clean_tile && add_few_dfeatures(dx, keys)) return;
     lanes_of_dqueries();
-    const DFeatures<T> df{{h_->dlanes.data(), queries_.out.cols, a.queries, kLanes}, dkey_rows_.part(a.key, a.keys)};
+    const DFeatures<T> df{{h_->dlanes.data() + lane_, queries_.out.cols, a.queries, kLanes},
+                          dkey_rows_.part(a.key, a.keys)};
     if (clean_tile) {
-      p_->score.stage->backward(features(a, queries_.lanes.data(), queries_.out, keys), dx, df, call);
+      p_->score.stage->backward(features(a, queries_.lanes, queries_.out, keys), dx, df, call);
       return;
     }
     const Matrix<const T> clean_keys = without_bad_rows(keys, clean_key_memory_, bad_keys_);
     for (int j = 0; j < a.keys; ++j) {
       for (int i = 0; i < a.queries; ++i) {
         const std::uint64_t lane = std::uint64_t(1) << i;
-        if (!bad_keys_[std::size_t(j)] && !(bad_queries_ & lane)) continue;
+        if (!bad_keys_[std::size_t(j)] && !(bad & lane)) continue;
         if (bits[j] & lane) {
           Area pair = a;
           pair.key += j, pair.keys = 1, pair.query += i, pair.queries = 1;
           const int width = queries_.out.cols;
-          p_->score.stage->backward({{queries_.lanes.data() + i, width, 1, kLanes},
-                                     queries_.out.part(i, 1),
+          p_->score.stage->backward({{queries_.lanes.data() + lane_ + i, width, 1, kLanes},
+                                     queries_.out.part(lane_ + i, 1),
                                      keys.part(j, 1),
                                      kept_of(j, i, 1, 1)},
                                     {&dx[j][i], kLanes, pair},
-                                    {{h_->dlanes.data() + i, width, 1, kLanes}, df.key.part(j, 1)}, call);
+                                    {{df.query.data + i, width, 1, kLanes}, df.key.part(j, 1)}, call);
         }
         dx[j][i] = T(0);
         if (!k_.kept.empty()) kept[j][i] = T(0);
       }
     }
-    const bool clean = !bad_queries_;
-    p_->score.stage->backward(features(a, clean ? queries_.lanes.data() : clean_lanes_.data(),
-                                       clean ? queries_.out : clean_rows_, clean_keys),
-                              dx, df, call);
+    const bool clean = !bad;
+    p_->score.stage->backward(
+        features(a, clean ? queries_.lanes : clean_lanes_, clean ? queries_.out : clean_rows_, clean_keys), dx, df,
+        call);
   }
 
   /// From rows, where few pairs put it, to lanes, where all others do.
@@ -369,8 +374,12 @@ class BackwardTask {
     h_->in_rows = false;
   }
 
-  Features<T> features(const Area& a, const T* lanes, Matrix<const T> query_rows, Matrix<const T> keys) const {
-    return {{lanes, query_rows.cols, a.queries, kLanes}, query_rows, keys, kept_of(0, 0, a.keys, a.queries)};
+  /// lanes, query_rows: the block's.
+  Features<T> features(const Area& a, const Numbers<T>& lanes, Matrix<const T> query_rows, Matrix<const T> keys) const {
+    return {{lanes.data() + lane_, query_rows.cols, a.queries, kLanes},
+            query_rows.part(lane_, a.queries),
+            keys,
+            kept_of(0, 0, a.keys, a.queries)};
   }
   /// Logits that the score keeps, from key j and query i of the tile on; none where it keeps none.
   Matrix<const T> kept_of(int j, int i, int keys, int queries) const {
@@ -458,7 +467,7 @@ class BackwardTask {
   Held* h_ = nullptr;
   Area block_;
   Rows<T> r_;
-  int n_ = 0, super_keys_ = 0;
+  int n_ = 0, lane_ = 0, super_keys_ = 0;  // lane_: the first query of the piece at hand
 };
 
 /// Tasks whose heads share an in-place gradient run one after the other, in order; chains run side by side.

@@ -52,38 +52,42 @@ class ForwardBlock {
     sparse_ = whole && p_->normalizer.stage->is_sparse();
     strip_.clear();
     strip_bits_.clear();
-    strip_tiles_.clear();
+    strip_pieces_.clear();
 
-    k_.each_tile(block, {0, s.num_keys}, [&](Area a, bool partial, const auto& walked) {
-      fetch(block, next, walked);
+    k_.each_piece(block, {0, s.num_keys}, [&](const Area& a, const std::uint64_t* bits, const auto& walked) {
+      if (walked.begins) fetch(block, next, walked);
+      const int lane = a.query - block.query;
       if (whole) strip_.resize(strip_.size() + std::size_t(a.keys) * kLanes);
       Tile<T> x{whole ? &strip_[strip_.size() - std::size_t(a.keys) * kLanes] : k_.x.data(), kLanes, a};
-      const std::uint64_t* bits = partial ? k_.bits.data() : nullptr;
-      k_.score({{queries_.lanes.data(), queries_.out.cols, n_, kLanes}, {}, key_rows_.part(a.key, a.keys)}, x);
-      if (result_->statistics) note_scores(x, bits);
+      k_.score(
+          {{queries_.lanes.data() + lane, queries_.out.cols, a.queries, kLanes}, {}, key_rows_.part(a.key, a.keys)}, x);
+      if (result_->statistics) note_scores(x, lane, bits);
       k_.biases(x);
-      if (result_->statistics) note_logits(x, bits);
+      if (result_->statistics) note_logits(x, lane, bits);
       if (bits) hide_tile(x, bits);
-      k_.see(a, partial, seen_, nullptr);
+      k_.see(a, lane, bits, seen_, nullptr);
       if (whole) {
-        strip_bits_.insert(strip_bits_.end(), k_.bits.begin(), k_.bits.begin() + a.keys);
-        strip_tiles_.push_back({a, partial});
+        if (bits) strip_bits_.insert(strip_bits_.end(), bits, bits + a.keys);
+        strip_pieces_.push_back({a, bits != nullptr});
         return;
       }
-      p_->normalizer.stage->forward(x, r, call);
-      add_value(x, bits, r.factor);
+      Rows<T> rows = k_.part(r, lane, a.queries);
+      p_->normalizer.stage->forward(x, rows, call);
+      add_value(x, lane, bits, r.factor);
     });
-    if (whole && !strip_tiles_.empty()) {
+    if (whole && !strip_pieces_.empty()) {
       Area all = block;
       all.key = 0;
-      all.keys = int(strip_bits_.size());
+      all.keys = int(strip_.size() / kLanes);
       Tile<T> x{strip_.data(), kLanes, all};
       p_->normalizer.stage->forward(x, r, call);
       std::fill(r.factor, r.factor + kLanes, T(1));  // every piece has the same weight
       int j = 0;
-      for (const auto& [a, partial] : strip_tiles_) {
-        add_value({x[j], kLanes, a}, partial ? &strip_bits_[std::size_t(j)] : nullptr, r.factor);
+      const std::uint64_t* bits = strip_bits_.data();
+      for (const auto& [a, partial] : strip_pieces_) {
+        add_value({x[j], kLanes, a}, 0, partial ? bits : nullptr, r.factor);
         j += a.keys;
+        if (partial) bits += a.keys;
       }
     }
     p_->normalizer.stage->finish(r, call);
@@ -115,51 +119,59 @@ class ForwardBlock {
   // out^T [Dv][queries] = factor * out^T + value^T weights, the first tile without the out it would find. Hidden
   // weights are 0, but 0 * NaN is NaN: in a partial tile, rows of values that are not finite enter the product as
   // zeros, which changes no bit for the queries that do not see them, and are then added for the queries that do.
-  void add_value(Tile<T> weights, const std::uint64_t* bits, const T* factor) {
+  // The weights are those of queries from `lane` on; factor is the block's.
+  void add_value(Tile<T> weights, int lane, const std::uint64_t* bits, const T* factor) {
     if (!result_->out.data) return;
     k_.drop(weights);
     const Area& a = weights.area;
     const int dv = p_->shape.value_dim;
     const Matrix<const T> values = values_.part(a.key, a.keys);
-    if (sparse_ && add_few_values(values, weights)) return;
+    if (sparse_ && add_few_values(values, weights, lane)) return;
     lanes_of_out();
     const bool clean = !bits || all_finite(values);
     const Matrix<const T> v = clean ? values : without_bad_rows(values, clean_values_, bad_);
     const T* w = weights.data;
-    if (empty_)
-      product(dv, n_, a.keys, v.data, 1, v.stride, w, weights.stride, out_.data(), kLanes, &k_.ahead);
-    else
-      rescale_product(dv, n_, a.keys, v.data, 1, v.stride, w, weights.stride, out_.data(), kLanes, factor, &k_.ahead);
+    T* out = out_.data() + lane;
+    if (empty_ && a.queries == n_) {
+      product(dv, n_, a.keys, v.data, 1, v.stride, w, weights.stride, out, kLanes, &k_.ahead);
+    } else {
+      clear_if_empty();
+      rescale_product(dv, a.queries, a.keys, v.data, 1, v.stride, w, weights.stride, out, kLanes, factor + lane,
+                      &k_.ahead);
+    }
     empty_ = false;
     for (int j = 0; !clean && j < a.keys; ++j) {
       if (!bad_[std::size_t(j)]) continue;
       for (int d = 0; d < dv; ++d) {
-        for (int i = 0; i < n_; ++i) {
-          if (bits[j] >> i & 1) out_[std::size_t(d) * kLanes + i] += values[j][d] * weights[j][i];
+        for (int i = 0; i < a.queries; ++i) {
+          if (bits[j] >> i & 1) out[std::ptrdiff_t(d) * kLanes + i] += values[j][d] * weights[j][i];
         }
       }
     }
   }
+  void clear_if_empty() {
+    if (empty_) std::fill(out_.begin(), out_.end(), T(0));
+  }
 
   /// The same where few weights are not 0 and rows are whole, so that no factor is due: equal bits. False if that would
   /// not pay, or if 0 times a value may be NaN.
-  bool add_few_values(Matrix<const T> values, const Tile<T>& weights) {
+  bool add_few_values(Matrix<const T> values, const Tile<T>& weights, int lane) {
     if constexpr (std::is_same_v<T, float>) {
-      const int keys = weights.area.keys;
+      const int keys = weights.area.keys, n = weights.area.queries;
       pairs_.resize(std::size_t(p_->tile_keys));
-      kernels::nonzero_pairs(weights.data, weights.stride, keys, n_, pairs_.data());
+      kernels::nonzero_pairs(weights.data, weights.stride, keys, n, pairs_.data());
       const kernels::Sparsity few = kernels::sparsity(pairs_.data(), keys);
-      if (!few_cells(few, keys, n_) || !all_finite(values)) return false;
-      if (empty_) std::fill(out_.begin(), out_.end(), T(0));
+      if (!few_cells(few, keys, n) || !all_finite(values)) return false;
+      clear_if_empty();
       in_rows_ = empty_ || in_rows_;
       empty_ = false;
       if (!few_in_cells(few)) lanes_of_out();
       if (in_rows_) {
         kernels::add_pairs_to_query_rows(pairs_.data(), keys, values.cols, weights.data, weights.stride, values.data,
-                                         values.stride, out_.data(), values.cols);
+                                         values.stride, out_.data() + std::ptrdiff_t(lane) * values.cols, values.cols);
       } else {
-        kernels::add_pairs_to_lanes(pairs_.data(), keys, n_, values.cols, values.data, values.stride, weights.data,
-                                    weights.stride, out_.data(), kLanes);
+        kernels::add_pairs_to_lanes(pairs_.data(), keys, n, values.cols, values.data, values.stride, weights.data,
+                                    weights.stride, out_.data() + lane, kLanes);
       }
       return true;
     }
@@ -216,29 +228,31 @@ class ForwardBlock {
     std::fill(visible_, visible_ + kLanes, 0);
     std::fill(non_finite_, non_finite_ + kLanes, 0);
   }
-  void note_scores(const Tile<T>& x, const std::uint64_t* bits) {
+  void note_scores(const Tile<T>& x, int lane, const std::uint64_t* bits) {
     detail::on_cpu<T>([&] {
       for (int j = 0; j < x.area.keys; ++j) {
         const std::uint64_t seen = bits ? bits[j] : ~std::uint64_t(0);
         const T* s = x[j];
-        for (int i = 0; i < n_; ++i) {
+        T *most = largest_score_ + lane, *least = smallest_score_ + lane;
+        for (int i = 0; i < x.area.queries; ++i) {
           const bool on = seen >> i & 1;
-          largest_score_[i] = on && largest_score_[i] < s[i] ? s[i] : largest_score_[i];
-          smallest_score_[i] = on && s[i] < smallest_score_[i] ? s[i] : smallest_score_[i];
+          most[i] = on && most[i] < s[i] ? s[i] : most[i];
+          least[i] = on && s[i] < least[i] ? s[i] : least[i];
         }
       }
     });
   }
-  void note_logits(const Tile<T>& x, const std::uint64_t* bits) {
+  void note_logits(const Tile<T>& x, int lane, const std::uint64_t* bits) {
     detail::on_cpu<T>([&] {
       for (int j = 0; j < x.area.keys; ++j) {
         const std::uint64_t seen = bits ? bits[j] : ~std::uint64_t(0);
         const T* s = x[j];
-        for (int i = 0; i < n_; ++i) {
+        T* most = largest_logit_ + lane;
+        for (int i = 0; i < x.area.queries; ++i) {
           const bool on = seen >> i & 1;
-          largest_logit_[i] = on && largest_logit_[i] < s[i] ? s[i] : largest_logit_[i];
-          visible_[i] += on;
-          non_finite_[i] += on && !is_finite(s[i]);
+          most[i] = on && most[i] < s[i] ? s[i] : most[i];
+          visible_[lane + i] += on;
+          non_finite_[lane + i] += on && !is_finite(s[i]);
         }
       }
     });
@@ -256,7 +270,7 @@ class ForwardBlock {
   Numbers<T> strip_, clean_values_;
   std::vector<char> bad_;
   std::vector<std::uint64_t> strip_bits_, pairs_;
-  std::vector<std::pair<Area, bool>> strip_tiles_;
+  std::vector<std::pair<Area, bool>> strip_pieces_;  // and whether they have bits
   int n_ = 0;
   bool empty_ = true;  // out_ holds nothing of this block yet
   std::uint64_t seen_ = 0;

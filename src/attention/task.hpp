@@ -2,6 +2,7 @@
 // the walk over tiles, logits, hiding, dropping. A Task belongs to one (batch entry, key head) at a time.
 #pragma once
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -13,6 +14,7 @@
 #include "attention/steps.hpp"
 #include "attention/workspace.hpp"
 #include "attune/base/parallel.hpp"
+#include "kernels/plain_cut.hpp"
 
 namespace attune::engine {
 
@@ -49,6 +51,9 @@ struct KeyRows {
     return {memory.data() + task * p->shape.num_keys * width, p->shape.num_keys, width, width};
   }
 };
+
+/// Queries of a block are cut into strips of so many, as the plain path's are.
+constexpr int kStrip = kernels::kPieceStrip;
 
 template <class T>
 class Task {
@@ -145,6 +150,13 @@ class Task {
     const auto row = [&](int i) { return r + std::ptrdiff_t(i) * kLanes; };
     return {n, row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7), nullptr, nullptr, statistics};
   }
+  /// Those of n queries from `lane` on.
+  static Rows<T> part(Rows<T> r, int lane, int n) {
+    for (T** row : {&r.max, &r.sum, &r.first, &r.second, &r.factor, &r.stat, &r.delta, &r.mass}) *row += lane;
+    if (r.dentropy) r.entropy += lane, r.dentropy += lane;
+    r.queries = n;
+    return r;
+  }
   /// The block's row numbers, all 0.
   Rows<T> row_numbers(int n, bool statistics) {
     rows_.assign(kRowNumbers * kLanes, T(0));
@@ -186,35 +198,37 @@ class Task {
     a.keys = index < tiles ? std::min(p->tile_keys, r.end - a.key) : 0;
     return a;
   }
-  /// Where a walk stands: tile `index` of `count`.
+  /// Where a walk stands: tile `index` of `count`; `begins`: at the first piece of it.
   struct Walked {
     int index, count;
+    bool begins;
   };
-  /// Calls f(area, partial, walked) for every tile of the block's queries that is not hidden throughout, out of the
-  /// keys `within`; without the keys at its ends that nobody sees.
+  /// Calls f(area, bits, walked) for what the block's queries see of the keys `within`, piece by piece in the order of
+  /// the walk: tiles that all of them see, bits null, and pieces of the others (see `cut`). No two pieces share a key.
+  /// A piece's first query is the block's or a multiple of kStrip after it, and bit 0 is that query's; it has all of
+  /// the block's queries in the forward of a normalizer that wants whole rows.
   template <class F>
-  void each_tile(const Area& block, Range within, F f) {
+  void each_piece(const Area& block, Range within, F f) {
     const int tiles = count_tiles(visible_keys(block, within));
     for (int t = 0; t < tiles; ++t) {
-      Area a = tile_at(block, within, t);
-      Cover c = look(a);
-      if (c == Cover::partial) c = cut(a);
-      if (c != Cover::none) f(a, c == Cover::partial, Walked{t, tiles});
+      const Area a = tile_at(block, within, t);
+      const Cover c = look(a);
+      if (c == Cover::none) continue;
+      if (c == Cover::full) {
+        f(a, static_cast<const std::uint64_t*>(nullptr), Walked{t, tiles, true});
+        continue;
+      }
+      cut(a);
+      const std::size_t count = pieces_.size();
+      for (std::size_t n = 0; n < count; ++n) {
+        const Piece& piece = pieces_[walks_back() ? count - 1 - n : n];
+        Area part = a;
+        part.key += piece.key, part.keys = piece.end - piece.key;
+        part.query += piece.strip * kStrip;
+        part.queries = std::min(piece.past * kStrip, a.queries) - piece.strip * kStrip;
+        f(part, bits_of(piece, part.queries), Walked{t, tiles, n == 0});
+      }
     }
-  }
-  /// Takes hidden keys from both ends of a partial tile, and says what is left: a mask knows no more than bits where
-  /// blocks are smaller than tiles or a lambda is all there is.
-  Cover cut(Area& a) {
-    const std::uint64_t all = ~std::uint64_t(0) >> (kLanes - a.queries);
-    int first = 0, last = a.keys;
-    while (first < last && !(bits[std::size_t(first)] & all)) ++first;
-    while (last > first && !(bits[std::size_t(last - 1)] & all)) --last;
-    if (first > 0) std::copy(bits.begin() + first, bits.begin() + last, bits.begin());
-    a.key += first;
-    a.keys = last - first;
-    if (a.keys == 0) return Cover::none;
-    const bool full = std::all_of(bits.begin(), bits.begin() + a.keys, [&](auto b) { return (b & all) == all; });
-    return full ? Cover::full : Cover::partial;
   }
   /// Fetches what the tile after the next will read, and in a backward write, of arrays with a number for every pair;
   /// that tile may be one of `next`, the block to come (no queries: there is none). One tile ahead is too late where
@@ -243,22 +257,85 @@ class Task {
     const int begin = rows.rows * w.index / w.count, end = rows.rows * (w.index + 1) / w.count;
     ahead.add(rows[begin], rows.stride, end - begin, rows.cols);
   }
-  /// Notes which rows of the block and, if used is given, which keys take part.
-  void see(const Area& a, bool partial, std::uint64_t& seen, char* used) const {
+  /// Notes which rows of the block and, if used is given, which keys take part in a piece that begins at query `lane`.
+  static void see(const Area& a, int lane, const std::uint64_t* bits, std::uint64_t& seen, char* used) {
     const std::uint64_t all = ~std::uint64_t(0) >> (kLanes - a.queries);
-    if (!partial) {
-      seen |= all;
+    if (!bits) {
+      seen |= all << lane;
       if (used) std::memset(used + a.key, 1, std::size_t(a.keys));
       return;
     }
     for (int j = 0; j < a.keys; ++j) {
-      const std::uint64_t b = bits[std::size_t(j)] & all;
-      seen |= b;
+      const std::uint64_t b = bits[j] & all;
+      seen |= b << lane;
       if (used && b) used[a.key + j] = 1;
     }
   }
 
  private:
+  /// Keys key .. end-1 of a tile against its strips strip .. past-1.
+  struct Piece {
+    int key, end, strip, past;
+    int size() const { return (end - key) * (past - strip); }
+    Piece with(const Piece& o) const {
+      return {std::min(key, o.key), std::max(end, o.end), std::min(strip, o.strip), std::max(past, o.past)};
+    }
+  };
+  /// What a piece costs before its first pair, in keys of one strip: calls of the stages, and sums that are read and
+  /// written again; a score that is no product has more to prepare (tables of relative positions).
+  int piece_cost() const { return p->score.stage->is_product() ? 24 : 48; }
+
+  /// Cuts a partial tile into pieces along the keys, in strips of queries: runs of keys that the same strips see, and
+  /// those joined that cost less together.
+  ///
+  ///     a window's edge   1111        one key a query   1000        a global query   1000
+  ///     (keys down,       0111                          0100                         1000
+  ///     strips across)    0011                          0010                         1111
+  ///
+  /// It needs no more than bits, since a mask may know no more: its blocks may be smaller than a tile, or a lambda all
+  /// there is.
+  void cut(const Area& a) {
+    pieces_.clear();
+    const std::uint64_t all = ~std::uint64_t(0) >> (kLanes - a.queries);
+    const int cost = piece_cost();
+    const bool whole = !grad && p->normalizer.stage->walk() == Walk::whole_rows;
+    for (int j = 0; j < a.keys; ++j) {
+      std::uint64_t seen = bits[std::size_t(j)] & all;
+      if (seen == 0) continue;
+      if (whole) seen = all;
+      const Piece key{j, j + 1, std::countr_zero(seen) / kStrip, (kLanes - 1 - std::countl_zero(seen)) / kStrip + 1};
+      if (!pieces_.empty()) {
+        Piece& run = pieces_.back();
+        if (run.strip == key.strip && run.past == key.past && (j - run.end) * (key.past - key.strip) <= cost) {
+          run.end = j + 1;
+          continue;
+        }
+      }
+      pieces_.push_back(key);
+    }
+    std::size_t n = 0;
+    for (const Piece run : pieces_) {
+      pieces_[n++] = run;
+      for (; n > 1; --n) {
+        const Piece joined = pieces_[n - 2].with(pieces_[n - 1]);
+        if (joined.size() > pieces_[n - 2].size() + pieces_[n - 1].size() + cost) break;
+        pieces_[n - 2] = joined;
+      }
+    }
+    pieces_.resize(n);
+  }
+  /// The piece's bits, from its first query on; null if all of its queries see all of its keys.
+  const std::uint64_t* bits_of(const Piece& p, int queries) {
+    const std::uint64_t all = ~std::uint64_t(0) >> (kLanes - queries);
+    bool full = true;
+    for (int j = p.key; j < p.end; ++j) {
+      std::uint64_t& b = bits[std::size_t(j)];
+      b = b >> (p.strip * kStrip) & all;
+      full = full && b == all;
+    }
+    return full ? nullptr : &bits[std::size_t(p.key)];
+  }
+
   bool walks_back() const { return p->normalizer.stage->walk() == Walk::last_key_first; }
   int count_tiles(Range keys) const {
     return keys.end > keys.begin ? (keys.end - keys.begin + p->tile_keys - 1) / p->tile_keys : 0;
@@ -267,6 +344,7 @@ class Task {
 
   std::vector<std::vector<Parameter<T>>> parts_;  // position, score, biases, normalizer
   std::vector<T> scratch_;
+  std::vector<Piece> pieces_;  // of the tile at hand
   Numbers<T> rows_;
 };
 

@@ -1,6 +1,6 @@
-// Masks on the plain path, cut into pieces or into residue classes: output, lse, gradients and statistics against loops
-// over visible pairs, with several tiles, super-blocks, grouped heads, offsets, padding and rows that see nothing; what
-// is hidden may be NaN.
+// Masks on the plain path, cut into pieces or into residue classes, and cut into pieces on the stages' walk: output,
+// lse, gradients and statistics against loops over visible pairs, with several tiles, super-blocks, grouped heads,
+// offsets, padding and rows that see nothing; what is hidden may be NaN.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -48,13 +48,14 @@ struct Results {
 };
 
 template <class T>
-Results<T> run(const Extents& e, const Numbers<T>& n, const AttendOptions& options, bool describes = true) {
+Results<T> run(const Extents& e, const Numbers<T>& n, const AttendOptions& options, bool describes = true,
+               const std::vector<ConstView>& parameters = {}) {
   Results<T> r;
   r.out.resize(std::size_t(e.out().size())), r.lse.resize(std::size_t(e.rows().size()));
   r.entropy.resize(r.lse.size());
   r.dquery.assign(n.query.size(), T(0)), r.dkey.assign(n.key.size(), T(0)), r.dvalue.assign(n.value.size(), T(0));
-  const AttendInputs in{
-      ConstView(n.query.data(), e.query()), ConstView(n.key.data(), e.key()), ConstView(n.value.data(), e.value()), {}};
+  const AttendInputs in{ConstView(n.query.data(), e.query()), ConstView(n.key.data(), e.key()),
+                        ConstView(n.value.data(), e.value()), parameters};
   AttendOutputs out{.out = View(r.out.data(), e.out()), .lse = View(r.lse.data(), e.rows())};
   if (describes) out.entropy = View(r.entropy.data(), e.rows()), out.statistics = &r.statistics;
   attend_forward(in, out, options);
@@ -63,7 +64,8 @@ Results<T> run(const Extents& e, const Numbers<T>& n, const AttendOptions& optio
   into.value = View(r.dvalue.data(), e.value());
   AttendUpstream up;
   up.out = ConstView(r.out.data(), e.out()), up.lse = ConstView(r.lse.data(), e.rows());
-  up.dout = ConstView(n.dout.data(), e.out()), up.dlse = ConstView(n.dlse.data(), e.rows());
+  up.dout = ConstView(n.dout.data(), e.out());
+  if (describes) up.dlse = ConstView(n.dlse.data(), e.rows());
   attend_backward(in, up, into, options);
   return r;
 }
@@ -191,14 +193,21 @@ std::vector<Named> some_masks(const Extents& e) {
           {"not", AnyMask(!Window{.left = 30, .right = 30})}};
 }
 
+/// The mask on the plain path, and beside a stage that changes nothing.
+std::vector<AttendOptions> both_paths(const AnyMask& mask, const std::vector<int>& offset = {0}) {
+  return {{.mask = mask, .offset = offset}, {.bias = SoftCap{.cap = 0}, .mask = mask, .offset = offset}};
+}
+
 template <class T>
 void expect_right(const Extents& e, const std::vector<int>& offset, double bar) {
   const Numbers<T> n(e, 3);
   for (const Named& m : some_masks(e)) {
     SCOPED_TRACE(m.name);
-    const AttendOptions options{.mask = m.mask, .offset = offset};
-    ASSERT_EQ(explain(e.attend(), dtype_of<T>(), options).path, "plain");
-    expect_all(run(e, n, options), reference(e, n, m.mask, offset), bar);
+    const auto want = reference(e, n, m.mask, offset);
+    const auto paths = both_paths(m.mask, offset);
+    ASSERT_EQ(explain(e.attend(), dtype_of<T>(), paths[0]).path, "plain");
+    ASSERT_EQ(explain(e.attend(), dtype_of<T>(), paths[1]).path, "stages");
+    for (const AttendOptions& options : paths) expect_all(run(e, n, options), want, bar);
   }
 }
 
@@ -217,16 +226,19 @@ TEST(MaskPieces, AreExactOverManyKeys) {
         AnyMask(Window{.left = 900, .right = 30} | SparseStrided{.stride = 40})}) {
     SCOPED_TRACE(mask.name());
     const std::vector<int> offset{1200};
-    const auto one = run(e, n, {.mask = mask, .offset = offset});
-    expect_all(one, reference(e, n, mask, offset), 1e-13);
-    const int threads = num_threads();
-    set_num_threads(3);
-    const auto several = run(e, n, {.mask = mask, .offset = offset});
-    set_num_threads(threads);
-    EXPECT_EQ(one.out, several.out);
-    EXPECT_EQ(one.dquery, several.dquery);
-    EXPECT_EQ(one.dkey, several.dkey);
-    EXPECT_EQ(one.dvalue, several.dvalue);
+    const auto want = reference(e, n, mask, offset);
+    for (const AttendOptions& options : both_paths(mask, offset)) {
+      const auto one = run(e, n, options);
+      expect_all(one, want, 1e-13);
+      const int threads = num_threads();
+      set_num_threads(3);
+      const auto several = run(e, n, options);
+      set_num_threads(threads);
+      EXPECT_EQ(one.out, several.out);
+      EXPECT_EQ(one.dquery, several.dquery);
+      EXPECT_EQ(one.dkey, several.dkey);
+      EXPECT_EQ(one.dvalue, several.dvalue);
+    }
   }
 }
 
@@ -234,9 +246,11 @@ TEST(MaskPieces, StatisticsChangeNoBit) {
   const Extents e{1, 2, 1, 150, 210, 16, 16};
   const Numbers<float> n(e, 5);
   for (const Named& m : some_masks(e)) {
-    const auto with = run(e, n, {.mask = m.mask}), without = run(e, n, {.mask = m.mask}, false);
-    EXPECT_EQ(with.out, without.out) << m.name;
-    EXPECT_EQ(with.lse, without.lse) << m.name;
+    for (const AttendOptions& options : both_paths(m.mask)) {
+      const auto with = run(e, n, options), without = run(e, n, options, false);
+      EXPECT_EQ(with.out, without.out) << m.name;
+      EXPECT_EQ(with.lse, without.lse) << m.name;
+    }
   }
 }
 
@@ -247,17 +261,19 @@ TEST(MaskPieces, LogitsFarFromZero) {
   for (double& x : n.key) x *= 900;
   for (const Named& m : some_masks(e)) {
     SCOPED_TRACE(m.name);
-    const auto got = run(e, n, {.mask = m.mask});
     const auto want = reference(e, n, m.mask, {0});
-    expect_close("out", got.out, want.out, 1e-11);
-    expect_close("lse", got.lse, want.lse, 1e-12);
-    expect_close("dkey", got.dkey, want.dkey, 1e-10);
+    for (const AttendOptions& options : both_paths(m.mask)) {
+      const auto got = run(e, n, options);
+      expect_close("out", got.out, want.out, 1e-11);
+      expect_close("lse", got.lse, want.lse, 1e-12);
+      expect_close("dkey", got.dkey, want.dkey, 1e-10);
+    }
   }
 }
 
 /// NaN in keys and values that hardly anybody sees reaches nobody else, forward and backward; NaN in queries and dout
 /// of rows likewise.
-TEST(MaskPieces, AHiddenNaNStaysHidden) {
+void expect_hidden(bool plain) {
   const Extents e{1, 1, 1, 150, 210, 16, 16};
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const AttendShape shape = e.attend();
@@ -275,7 +291,8 @@ TEST(MaskPieces, AHiddenNaNStaysHidden) {
       dirty.key[std::size_t(kBadKey * e.dim + d)] = dirty.value[std::size_t(kBadKey * e.value_dim + d)] = nan;
       dirty.query[std::size_t(kBadQuery * e.dim + d)] = dirty.dout[std::size_t(kBadQuery * e.value_dim + d)] = nan;
     }
-    const auto a = run(e, clean, {.mask = m.mask}), b = run(e, dirty, {.mask = m.mask});
+    const AttendOptions options = both_paths(m.mask)[plain ? 0 : 1];
+    const auto a = run(e, clean, options), b = run(e, dirty, options);
     std::vector<char> bad_key(std::size_t(e.keys), 0);  // keys of queries that became NaN
     int good_rows = 0, good_keys = 0;
     for (int i = 0; i < e.queries; ++i) {
@@ -304,6 +321,45 @@ TEST(MaskPieces, AHiddenNaNStaysHidden) {
     }
   }
 }
+
+TEST(MaskPieces, AHiddenNaNStaysHidden) { expect_hidden(true); }
+TEST(MaskPieces, AHiddenNaNStaysHiddenFromStages) { expect_hidden(false); }
+
+/// A mask hides what a bias of -infinity hides, which cuts nothing; normalizers that see whole rows, the last key first
+/// or few weights.
+template <class T>
+void expect_normalizers(double bar) {
+  const Extents e{1, 2, 1, 150, 210, 16, 12};
+  const AttendShape shape = e.attend();
+  const Numbers<T> n(e, 8);
+  const std::vector<AnyNormalizer> normalizers = {Softmax{}, Sparsemax{}, Entmax15{}, Hard{}, StickBreaking{}, Relu{}};
+  for (const Named& m : some_masks(e)) {
+    std::vector<T> hidden(std::size_t(e.heads * e.queries * e.keys), T(0));
+    for (int h = 0; h < e.heads; ++h) {
+      for (int i = 0; i < e.queries; ++i) {
+        for (int j = 0; j < e.keys; ++j) {
+          std::uint64_t word = 0;
+          m.mask->visible({&shape, 0, h, 0, i, 1, j, 1, 0}, &word);
+          if (!(word & 1)) hidden[std::size_t((h * e.queries + i) * e.keys + j)] = kHidden<T>;
+        }
+      }
+    }
+    const std::vector<ConstView> bias{ConstView(hidden.data(), Shape{e.heads, e.queries, e.keys})};
+    for (const AnyNormalizer& normalizer : normalizers) {
+      SCOPED_TRACE(m.name + ", " + std::string(normalizer.name()));
+      const AttendOptions cut{.bias = Alibi{}, .mask = m.mask, .normalizer = normalizer},
+          whole{.bias = {Alibi{}, Dense{.per = Per::head}}, .normalizer = normalizer};
+      const Results<T> a = run(e, n, cut, false), b = run(e, n, whole, false, bias);
+      const auto same = [&](const char* name, const std::vector<T>& got, const std::vector<T>& want) {
+        expect_close(name, got, std::vector<double>(want.begin(), want.end()), bar);
+      };
+      same("out", a.out, b.out), same("dquery", a.dquery, b.dquery), same("dkey", a.dkey, b.dkey);
+      same("dvalue", a.dvalue, b.dvalue);
+    }
+  }
+}
+TEST(MaskPieces, SuitNormalizersInFloat64) { expect_normalizers<double>(1e-13); }
+TEST(MaskPieces, SuitNormalizersInFloat32) { expect_normalizers<float>(4e-6); }
 
 }  // namespace
 }  // namespace attune::mask_pieces_tests

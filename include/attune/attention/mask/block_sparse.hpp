@@ -12,8 +12,8 @@ namespace attune {
 /// Position p lies in block p / block_queries, key j in block j / block_keys. A query whose position is in no block of
 /// the bitmap sees nothing.
 ///
-/// Cost    The visible blocks. Blocks of 64 queries and 128 keys are the engine's own tiles; smaller ones are visited
-///         together where they share a tile.
+/// Cost    The visible blocks, if they are multiples of 16 queries and a few dozen keys; smaller ones are visited with
+///         what lies between.
 struct BlockSparse {
   static constexpr std::string_view name = "block_sparse";
   static constexpr std::string_view source = "arXiv:1904.10509", cost = "the visible blocks";
