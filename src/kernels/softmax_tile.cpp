@@ -23,7 +23,7 @@ namespace attune::kernels::HWY_NAMESPACE {
 /// multiply-add would leave the rounding of c m in the power, which overflows once logits reach 1e9 in float32.
 template <class T>
 HWY_INLINE Vec<T> power_of(Vec<T> x, Vec<T> m) {
-  return exp2(hn::Mul(hn::Sub(x, m), set(T(1.4426950408889634074))));
+  return exp_of_difference(hn::Sub(x, m));
 }
 
 template <class T, class C>

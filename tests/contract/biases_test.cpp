@@ -20,9 +20,9 @@ namespace {
 
 using testing::message_of;
 
-Scenario bias_scenario(const std::function<void(Scenario&)>& add, int offset = 0) {
+Scenario bias_scenario(const std::function<void(Scenario&)>& add, int offset = 0, std::uint64_t seed = 78) {
   Scenario s;
-  s.random = Generator(78);
+  s.random = Generator(seed);
   s.shape = {1, 2, 1, 80, 200, 6, 6, 3};
   s.options.offset = s.reference.offset = {offset};
   add(s);
@@ -31,8 +31,23 @@ Scenario bias_scenario(const std::function<void(Scenario&)>& add, int offset = 0
   return s;
 }
 
+/// The worst errors of each gradient over several draws of numbers, ours and the plain formula's. A bias term's
+/// gradient cancels to 0, so that a single draw of the plain formula may be exact by chance.
+struct Pool {
+  std::vector<double> found, plain;
+  void add(std::size_t array, double ours, double formula) {
+    found.resize(std::max(found.size(), array + 1)), plain.resize(found.size());
+    found[array] = std::max(found[array], ours), plain[array] = std::max(plain[array], formula);
+  }
+  void holds(const std::string& name) const {
+    for (std::size_t a = 0; a < found.size(); ++a) EXPECT_LE(found[a], 2 * plain[a]) << name << " gradient " << a;
+  }
+};
+
+/// Gradients above the bar: "or twice the error of the plain formula in the same type, if that is larger", of this draw
+/// or, with a pool, of all draws that it holds.
 template <class T>
-void bias_is_exact(const Scenario& s) {
+void bias_is_exact(const Scenario& s, Pool* pool = nullptr) {
   const auto up = upstream_of<T>(s);
   const auto forward = expected_forward(s, s.in);
   const auto gradient = expected_gradient(s, s.in, s.dout);
@@ -45,10 +60,14 @@ void bias_is_exact(const Scenario& s) {
   for (const auto& array : gradient) {
     for (const double g : array) floor = std::max(floor, std::abs(g) / 20);
   }
-  // "Or twice the error of the plain formula in the same type, if that is larger": a bias term's gradient cancels to 0.
   Arrays<T> plain;
+  if (pool) plain = formula::gradient(s.plain, converted<T>(s.in), up.dout);
   for (std::size_t a = 0; a < gradient.size(); ++a) {
     const double error = error_of(r.gradient[a], gradient[a], floor);
+    if (pool) {
+      pool->add(a, error, std::max(2.5 * bar, error_of(plain[a], gradient[a], floor)));
+      continue;
+    }
     if (error <= 5 * bar) continue;
     if (plain.empty()) plain = formula::gradient(s.plain, converted<T>(s.in), up.dout);
     EXPECT_LE(error, 2 * error_of(plain[a], gradient[a], floor)) << name << " gradient " << a;
@@ -56,17 +75,16 @@ void bias_is_exact(const Scenario& s) {
 }
 
 TEST(Biases, ManyTilesAndPositionsFarAlong) {
-  for (const int offset : {0, 90, -30}) {
-    const Scenario all[] = {
-        bias_scenario([](Scenario& s) { detail::add_buckets(s, 32, 128, false); }, offset),
-        bias_scenario([](Scenario& s) { detail::add_kerple(s, KerpleKernel::log); }, offset),
-        bias_scenario([](Scenario& s) { detail::add_fire(s); }, offset),
-        bias_scenario([](Scenario& s) { detail::add_log_n(s, LengthOf::position, 1, true); }, offset),
-        bias_scenario([](Scenario& s) { detail::add_gumbel(s, 0.7, 11); }, offset)};
-    for (const Scenario& s : all) {
-      bias_is_exact<double>(s);
-      if (offset == 90) bias_is_exact<float>(s);
-    }
+  const std::function<void(Scenario&)> all[] = {[](Scenario& s) { detail::add_buckets(s, 32, 128, false); },
+                                                [](Scenario& s) { detail::add_kerple(s, KerpleKernel::log); },
+                                                [](Scenario& s) { detail::add_fire(s); },
+                                                [](Scenario& s) { detail::add_log_n(s, LengthOf::position, 1, true); },
+                                                [](Scenario& s) { detail::add_gumbel(s, 0.7, 11); }};
+  for (const auto& add : all) {
+    for (const int offset : {0, 90, -30}) bias_is_exact<double>(bias_scenario(add, offset));
+    Pool pool;
+    for (const std::uint64_t seed : {78, 79, 80, 81}) bias_is_exact<float>(bias_scenario(add, 90, seed), &pool);
+    pool.holds(std::string(bias_scenario(add).options.bias.back().name()));
   }
 }
 
