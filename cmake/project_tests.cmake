@@ -12,9 +12,7 @@ include(${PROJECT_SOURCE_DIR}/cmake/docs.cmake)
 file(GLOB examples CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/*.cpp)
 foreach(example ${examples})
   get_filename_component(name ${example} NAME_WE)
-  add_executable(example_${name} ${example})
-  set_target_properties(example_${name} PROPERTIES ATTUNE_OPTIMIZE 0)  # its time goes by inside the library
-  target_link_libraries(example_${name} PRIVATE attune attune_flags)
+  attune_umbrella_program(example_${name} ${example})
   add_test(NAME examples.${name} COMMAND example_${name})
 endforeach()
 

@@ -38,7 +38,7 @@ void check(const AttentionMap& map, std::int64_t source, std::int64_t target) {
       fail(kPageFunction, fmt::format("{} has weights in 0 .. 1", text_of(map)), fmt::format("got {}", weight));
 }
 
-nlohmann::json json_of(const AttentionMap& map) {
+nlohmann::ordered_json json_of(const AttentionMap& map) {
   std::vector<int> units(map.weights.size());
   std::transform(map.weights.begin(), map.weights.end(), units.begin(),
                  [](float weight) { return int(std::lround(std::clamp(weight, 0.0f, 1.0f) * kUnits)); });
@@ -46,8 +46,8 @@ nlohmann::json json_of(const AttentionMap& map) {
           {"rows", map.rows},          {"cols", map.cols},   {"w", units}};
 }
 
-nlohmann::json json_of(const AttentionPage& page) {
-  nlohmann::json maps = nlohmann::json::array(), facts = nlohmann::json::array();
+nlohmann::ordered_json json_of(const AttentionPage& page) {
+  nlohmann::ordered_json maps = nlohmann::ordered_json::array(), facts = nlohmann::ordered_json::array();
   for (const AttentionMap& map : page.maps) maps.push_back(json_of(map));
   for (const auto& [name, value] : page.facts) facts.push_back({name, value});
   return {{"title", page.title},
@@ -82,7 +82,7 @@ std::string attention_page_html(const AttentionPage& page) {
   std::string data;
   try {
     data = json_of(page).dump();
-  } catch (const nlohmann::json::exception&) {
+  } catch (const nlohmann::ordered_json::exception&) {
     fail(kPageFunction, "all texts are UTF-8", "a text holds other bytes");
   }
   return assemble_page({.html = kViewerHtml,

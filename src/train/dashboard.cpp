@@ -37,12 +37,12 @@ constexpr std::size_t kPieceOfLog = 64 * 1024;  // bytes sent at a time
 std::string run_json(const fs::path& run) {
   const RunFiles files(run);
   const RunConfig config = read_run_config(files.config);
-  nlohmann::json facts = nlohmann::json::array();
+  nlohmann::ordered_json facts = nlohmann::ordered_json::array();
   for (const auto& [name, value] : facts_of(config, read_facts(files))) facts.push_back({name, value});
   const fs::path folder = fs::absolute(run).lexically_normal();
   const std::string name = (folder.has_filename() ? folder : folder.parent_path()).filename().string();
-  return nlohmann::json({{"name", name}, {"steps", config.train.steps}, {"facts", facts}})
-      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return nlohmann::ordered_json({{"name", name}, {"steps", config.train.steps}, {"facts", facts}})
+      .dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 std::string page_with(std::string_view title, std::string_view json, std::string_view connect) {
@@ -245,12 +245,12 @@ std::string dashboard_html(const fs::path& run) {
   std::istringstream log(fs::exists(files.log) ? io::read_file(files.log) : "");
   bool first = true;
   for (std::string line; std::getline(log, line);) {
-    if (!nlohmann::json::accept(line)) continue;  // cut off by a kill
+    if (!nlohmann::ordered_json::accept(line)) continue;  // cut off by a kill
     data += (first ? "\n" : ",\n") + line;
     first = false;
   }
   data += "]}";
-  return page_with(nlohmann::json::parse(about)["name"].get<std::string>(), data, "'none'");
+  return page_with(nlohmann::ordered_json::parse(about)["name"].get<std::string>(), data, "'none'");
 }
 
 void write_dashboard(const fs::path& path, const fs::path& run) { io::write_file(path, dashboard_html(run)); }

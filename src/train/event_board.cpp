@@ -50,7 +50,7 @@ EventBoard::EventBoard(const std::filesystem::path& folder, std::int64_t step, b
 void EventBoard::open(std::int64_t first_step) { writer_.emplace(folder_, first_step, seconds_since_1970()); }
 
 void EventBoard::line(std::string_view line) {
-  const nlohmann::json event = nlohmann::json::parse(line, nullptr, false);
+  const nlohmann::ordered_json event = nlohmann::ordered_json::parse(line, nullptr, false);
   if (!event.is_object() || !event.contains("event") || !event.contains("step")) return;
   const std::string kind = event["event"];
   const std::int64_t step = event["step"];

@@ -16,12 +16,12 @@ namespace attune::train {
 namespace {
 
 std::string json_text(std::string_view text) {
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return nlohmann::ordered_json(text).dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 /// Whether a resumed run at `step` keeps this line.
 bool stays(std::string_view line, std::int64_t step) {
-  const nlohmann::json event = nlohmann::json::parse(line, nullptr, false);
+  const nlohmann::ordered_json event = nlohmann::ordered_json::parse(line, nullptr, false);
   if (!event.is_object()) return false;
   const auto at = event.find("step");
   return at == event.end() || !at->is_number() || at->get<double>() <= double(step);

@@ -10,7 +10,7 @@
 namespace attune::train {
 namespace {
 
-using LogJson = nlohmann::json;
+using LogJson = nlohmann::ordered_json;
 
 std::string word_of(const LogJson& event, const char* key) {
   const auto found = event.find(key);

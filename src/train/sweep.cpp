@@ -57,7 +57,7 @@ SweepScore score_of(const SweepRun& run, const fs::path& folder, const SweepOpti
   const ChildResult child = run_child(
       {"env", "ATTUNE_THREADS=1", options.program.string(), "eval", folder.string(), "--json"}, fs::current_path());
   const std::size_t begin = std::min(child.output.find('{'), child.output.size());
-  const auto score = score_from_json(nlohmann::json::parse(child.output.substr(begin), nullptr, false));
+  const auto score = score_from_json(nlohmann::ordered_json::parse(child.output.substr(begin), nullptr, false));
   if (child.exit_code != 0 || !score)
     fail("run_sweep", fmt::format("a score of run {}", run.hash), child.output.substr(0, 200));
   return *score;

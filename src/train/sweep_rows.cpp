@@ -24,7 +24,7 @@ nlohmann::ordered_json score_as_json(const SweepScore& score) {
   return {{"score_name", score.name}, {"score", number_or_text(score.value)}, {"more_is_better", score.more_is_better}};
 }
 
-std::optional<SweepScore> score_from_json(const nlohmann::json& json) {
+std::optional<SweepScore> score_from_json(const nlohmann::ordered_json& json) {
   if (!json.is_object() || !json.contains("score_name")) return std::nullopt;
   return SweepScore{json.value("score_name", ""), number_of(json, "score"), json.value("more_is_better", true)};
 }
@@ -32,7 +32,7 @@ std::optional<SweepScore> score_from_json(const nlohmann::json& json) {
 std::string row_json(const SweepRow& row) { return row_as_json(row).dump(); }
 
 std::optional<SweepRow> row_from_json(std::string_view line) {
-  const nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
+  const nlohmann::ordered_json json = nlohmann::ordered_json::parse(line, nullptr, false);
   if (!json.is_object() || !json.contains("hash")) return std::nullopt;
   SweepRow row;
   row.recipe = json.value("task", "");

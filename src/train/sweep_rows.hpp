@@ -14,7 +14,7 @@ nlohmann::ordered_json row_as_json(const SweepRow& row);
 /// "score_name", "score", "more_is_better": as `attune eval --json` has them too.
 nlohmann::ordered_json score_as_json(const SweepScore& score);
 /// None if the object has no such keys.
-std::optional<SweepScore> score_from_json(const nlohmann::json& json);
+std::optional<SweepScore> score_from_json(const nlohmann::ordered_json& json);
 std::string row_json(const SweepRow& row);
 /// None for a line that is no complete row (cut off by a kill).
 std::optional<SweepRow> row_from_json(std::string_view line);

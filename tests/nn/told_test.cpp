@@ -87,7 +87,7 @@ TEST_P(Told, SitesAreWhatIsSeen) {
   EXPECT_TRUE(scores_of(model, [] {}).empty());
 }
 
-void zero(const TensorRows& rows) {
+void set_to_zero(const TensorRows& rows) {
   if (!rows.tensor.defined()) return;
   Tensor t = rows.tensor;
   const std::int64_t width = t.size() / t.shape()[0];
@@ -118,8 +118,8 @@ TEST_P(Told, RowsAreThoseOfTheHead) {
         const HeadProjection& rows = key ? site.keys[h / group] : site.queries[h];
         const bool whole = rows.weight.tensor.defined() && (rows.also.empty() || !key);  // nothing else is left
         if (!whole || !site.proportional) continue;
-        zero(rows.gain.tensor.defined() ? rows.gain : rows.weight);
-        if (!rows.gain.tensor.defined()) zero(rows.bias);
+        set_to_zero(rows.gain.tensor.defined() ? rows.gain : rows.weight);
+        if (!rows.gain.tensor.defined()) set_to_zero(rows.bias);
         const Scores after = scores_of(*other.module, [&] { other.call(x); });
         EXPECT_GT(before.at(site.name)[h], 0.01) << site.name;
         EXPECT_LE(after.at(site.name)[h], other.floor + 1e-6) << site.name << " head " << h << (key ? " key" : "");
