@@ -20,7 +20,6 @@ namespace {
 const GptOptions& checked(const GptOptions& o) {
   if (o.vocab_size < 1) fail("Gpt", "a vocab_size of at least 1", fmt::format("got {}", o.vocab_size));
   if (o.context < 1) fail("Gpt", "a context of at least 1 token", fmt::format("got {}", o.context));
-  if (o.learned_positions && o.sinusoidal_positions) fail("Gpt", "one kind of added positions", "got two");
   for (const double deviation : {o.init_deviation, o.embedding_deviation}) {
     if (!(deviation >= 0 && std::isfinite(deviation)))
       fail("Gpt", "a finite init_deviation and embedding_deviation of at least 0", fmt::format("got {}", deviation));
@@ -76,11 +75,11 @@ Gpt::Gpt(const GptOptions& options)
       dropout_(options_.dropout),
       layers_(stack(options_)) {
   add_module("embedding", embedding_);
-  if (options_.learned_positions) {
+  if (options_.token_position == nn::TokenPosition::learned) {
     positions_.emplace(nn::LearnedPositionsOptions{.num_positions = options_.context, .model_dim = options_.model_dim});
     add_module("positions", *positions_);
   }
-  if (options_.sinusoidal_positions) {
+  if (options_.token_position == nn::TokenPosition::sinusoidal) {
     sinusoidal_.emplace(nn::SinusoidalPositionsOptions{.model_dim = options_.model_dim});
     add_module("positions", *sinusoidal_);
   }

@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
+#include "attune/attention/position/learned.hpp"
+#include "attune/attention/position/learned_grid.hpp"
 #include "attune/autograd/ops/elementwise.hpp"
 #include "attune/autograd/ops/shape.hpp"
 #include "attune/autograd/tape.hpp"
@@ -63,6 +66,16 @@ nn::EmbeddingOptions table_of(const Seq2SeqOptions& o, std::int64_t num_ids) {
           .init = {nn::Init::normal, 1 / std::sqrt(width)}};
 }
 
+/// Where the rows of a learned position end.
+std::int64_t longest_target(const Seq2SeqOptions& o) {
+  std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  if (o.token_position == nn::TokenPosition::learned) most = o.num_positions;
+  if (const auto* table = o.position.as<Learned>()) most = std::min<std::int64_t>(most, table->num_positions);
+  if (const auto* grid = o.position.as<LearnedGrid>())
+    most = std::min(most, grid->prefix_tokens + std::int64_t(grid->grid_height) * grid->grid_width);
+  return most;
+}
+
 /// Tokens before the padding of each row, ids [B, T].
 std::vector<int> valid_tokens(const Ids& ids, std::int32_t padding_id, std::string_view function) {
   if (ids.shape().rank() != 2) fail(function, "ids are [B, T]", ids.shape().text());
@@ -92,23 +105,6 @@ class Evaluating {
 
 }  // namespace
 
-std::string_view name_of(TokenPositions positions) {
-  switch (positions) {
-    case TokenPositions::none:
-      return "none";
-    case TokenPositions::sinusoidal:
-      return "sinusoidal";
-    default:
-      return "learned";
-  }
-}
-
-TokenPositions token_positions_from_name(std::string_view name) {
-  for (const TokenPositions p : {TokenPositions::none, TokenPositions::sinusoidal, TokenPositions::learned})
-    if (name == name_of(p)) return p;
-  fail("token_positions_from_name", "none, sinusoidal or learned", name);
-}
-
 Seq2SeqTransformer::Seq2SeqTransformer(const Seq2SeqOptions& options)
     : options_(checked(options)),
       source_embedding_(table_of(options_, options_.source_vocab_size)),
@@ -121,10 +117,10 @@ Seq2SeqTransformer::Seq2SeqTransformer(const Seq2SeqOptions& options)
     target_embedding_.emplace(table_of(options_, options_.target_vocab_size));
     add_module("target_embedding", *target_embedding_);
   }
-  if (options_.positions == TokenPositions::sinusoidal) {
+  if (options_.token_position == nn::TokenPosition::sinusoidal) {
     sinusoidal_.emplace(nn::SinusoidalPositionsOptions{.model_dim = model_dim});
     add_module("positions", *sinusoidal_);
-  } else if (options_.positions == TokenPositions::learned) {
+  } else if (options_.token_position == nn::TokenPosition::learned) {
     const nn::LearnedPositionsOptions learned{.num_positions = options_.num_positions, .model_dim = model_dim};
     source_positions_.emplace(learned);
     target_positions_.emplace(learned);
@@ -194,10 +190,11 @@ std::vector<std::vector<Hypothesis>> Seq2SeqTransformer::translate(const Ids& so
                                                                    double length_ratio, std::int64_t length_extra) {
   const Evaluating evaluating(*this);
   const EncodedSource encoded = encode(source);
+  const std::int64_t longest = longest_target(options_);
   std::vector<std::int64_t> max_lengths;
   for (const int valid : encoded.valid) {
     std::int64_t most = std::int64_t(length_ratio * valid) + length_extra;
-    if (target_positions_) most = std::min(most, options_.num_positions);
+    most = std::min(most, longest);
     max_lengths.push_back(std::max<std::int64_t>(most, 1));
   }
   Seq2SeqDecoder decoder(*this, encoded);

@@ -24,6 +24,23 @@ std::int64_t checked_end(std::string_view name, const Tensor& tokens, std::int64
 }
 }  // namespace
 
+std::string_view name_of(TokenPosition position) {
+  switch (position) {
+    case TokenPosition::none:
+      return "none";
+    case TokenPosition::sinusoidal:
+      return "sinusoidal";
+    default:
+      return "learned";
+  }
+}
+
+TokenPosition token_position_from_name(std::string_view name) {
+  for (const TokenPosition p : {TokenPosition::none, TokenPosition::sinusoidal, TokenPosition::learned})
+    if (name == name_of(p)) return p;
+  fail("token_position_from_name", "none, sinusoidal or learned", name);
+}
+
 SinusoidalPositions::SinusoidalPositions(const SinusoidalPositionsOptions& options) : options_(options) {
   if (options.model_dim < 1) {
     fail("SinusoidalPositions", "model_dim of at least 1", "got " + std::to_string(options.model_dim));

@@ -12,13 +12,9 @@
 
 namespace attune::train {
 
-bool is_token_position(std::string_view position) {
-  return position == "none" || position == "sinusoidal" || position == "learned";
-}
-
 std::vector<NamedStage> named_stages(const AttentionConfig& a) {
   std::vector<NamedStage> stages{{"score", a.score, "score"}};
-  if (!is_token_position(a.position)) stages.push_back({"position", a.position, "position"});
+  if (a.position != "none") stages.push_back({"position", a.position, "position"});
   for (const std::string& name : a.bias) stages.push_back({"bias", name, "bias"});
   for (const std::string& name : a.mask) stages.push_back({"mask", name, "mask"});
   stages.push_back({"normalizer", a.normalizer, "normalizer"});

@@ -14,10 +14,8 @@ namespace attune::train {
 struct NamedStage {
   std::string kind, name, key;
 };
-/// All of them, in the order of the keys. Positions that are added to embeddings are no stages.
+/// All of them, in the order of the keys.
 std::vector<NamedStage> named_stages(const AttentionConfig&);
-/// Whether the position is rows that are added to the embeddings, or nothing at all.
-bool is_token_position(std::string_view position);
 
 /// What is said of a stage of this name; nothing if there is no table.
 const OptionValues& options_of(const AttentionConfig&, std::string_view name);

@@ -137,12 +137,18 @@ class Writer {
 
 }  // namespace
 
+std::string token_position_of(const ModelConfig& model) {
+  if (!model.token_position.empty()) return model.token_position;
+  return model.attention.position == "none" ? "sinusoidal" : "none";
+}
+
 std::int64_t most_tokens(const RunConfig& config) {
   return config.task == "translate" ? std::max<std::int64_t>(256, 2 * config.data.max_tokens) : config.model.context;
 }
 
 std::string config_text(const RunConfig& config) {
   RunConfig complete = config;
+  complete.model.token_position = token_position_of(config.model);
   complete.schedule = detail::complete_schedule(config.schedule, config.train.steps);
   Writer writer;
   detail::visit_fields(std::as_const(complete), writer);

@@ -53,6 +53,7 @@ void visit_fields(Config& c, Visit& visit) {
     visit.key("activation", c.model.activation, one_of({"relu", "gelu", "silu"}));
     visit.key("share_embeddings", c.model.share_embeddings, any());
     visit.key("tie_output", c.model.tie_output, any());
+    visit.key("token_position", c.model.token_position, one_of({"none", "sinusoidal", "learned"}));
     visit.table("attention", [&] {
       visit.key("score", c.model.attention.score, Rule{.mechanism = "score"});
       visit.key("position", c.model.attention.position, Rule{.choices = {"none"}, .mechanism = "position"});

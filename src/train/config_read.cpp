@@ -351,6 +351,13 @@ class Reader {
   std::vector<Unknown> unknown_;
 };
 
+/// Before there was `token_position`, these names of `position` meant what is added to token embeddings.
+void take_older_position(ModelConfig& model) {
+  std::string& position = model.attention.position;
+  if (position == "none" || position == "sinusoidal" || position == "learned")
+    model.token_position = std::exchange(position, "none");
+}
+
 /// Whether a schedule, or one inside it, hears how validation goes.
 bool hears_validation(const optim::ScheduleSpec& spec) {
   bool hears = spec.kind == optim::schedule::ReduceOnPlateau::name;
@@ -433,6 +440,9 @@ RunConfig config_from_table(const toml::table& root, std::string_view name, Conf
   Reader reader(root, name, source);
   detail::visit_fields(config, reader);
   reader.finish();
+  const toml::node_view<const toml::node> model = root["model"];
+  if (source == ConfigSource::run && !model["token_position"] && model["attention"]["position"])
+    take_older_position(config.model);
   check_together(config, reader);
   try {
     config.schedule = detail::complete_schedule(config.schedule, config.train.steps);

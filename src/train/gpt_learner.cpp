@@ -85,8 +85,7 @@ models::GptOptions gpt_options(const RunConfig& config, std::int64_t vocab_size,
   options.init_deviation = model.init_deviation;
   options.embedding_deviation = model.embedding_deviation;
   options.mup_base_width = model.mup_base_width;
-  options.learned_positions = model.attention.position == "learned";
-  options.sinusoidal_positions = model.attention.position == "sinusoidal";
+  options.token_position = nn::token_position_from_name(token_position_of(model));
   StagesOfRecipe stages = stages_of_recipe(model, context);
   options.position = std::move(stages.position);
   options.score = std::move(stages.score);

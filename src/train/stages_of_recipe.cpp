@@ -20,7 +20,7 @@ StagesOfRecipe stages_of_recipe(const ModelConfig& model, std::int64_t tokens) {
       .normalizer = normalizer_named(a.normalizer, options_of(a, a.normalizer), shape),
       .stability = {
           .qk_norm = nn::qk_norm_from_name(a.qk_norm), .output_gate = a.output_gate, .sigma_reparam = a.sigma_reparam}};
-  if (!is_token_position(a.position)) stages.position = position_named(a.position, options_of(a, a.position), shape);
+  if (a.position != "none") stages.position = position_named(a.position, options_of(a, a.position), shape);
   if (a.mup_base_head_dim > 0) {
     if (a.score != ScaledDot::name || options_of(a, a.score).contains("scale"))
       fail("model_options", "the score scaled_dot without a scale with mup_base_head_dim", a.score);

@@ -7,7 +7,7 @@
 namespace attune::train {
 
 struct StagesOfRecipe {
-  AnyPosition position;  // none if positions are added to the embeddings, or there are none
+  AnyPosition position;
   AnyScore score;
   Biases bias;
   AnyMask mask;

@@ -44,10 +44,14 @@ std::vector<std::pair<std::string, std::string>> facts_of(const RunConfig& confi
     data = fmt::format("{} characters, {} different", count("train_characters"), count("vocab_size"));
   const std::string layers =
       translates ? fmt::format("{} + {}", m.num_layers, m.num_layers) : fmt::format("{}", m.num_layers);
+  std::string attention = m.attention.score;
+  if (const std::string added = token_position_of(m); added != "none") attention += ", token position " + added;
+  if (m.attention.position != "none") attention += ", position " + m.attention.position;
+  attention += ", " + m.attention.normalizer;
   return {{"task", task},
           {"model", fmt::format("{} layers, width {}, {} heads, {} parameters", layers, m.model_dim, m.num_heads,
                                 facts.parameters)},
-          {"attention", fmt::format("{}, {}, {}", m.attention.score, m.attention.position, m.attention.normalizer)},
+          {"attention", attention},
           {config.task == "recall" ? "data" : "text", data}};
 }
 

@@ -102,12 +102,11 @@ models::Seq2SeqOptions model_options(const RunConfig& config, std::int64_t vocab
   options.padding_id = kPaddingId;
   options.begin_id = kBeginId;
   options.end_id = kEndId;
+  options.token_position = nn::token_position_from_name(token_position_of(model));
   // Twice what training sees: decoding may write more tokens than the longest target.
   options.num_positions = most_tokens(config);
   StagesOfRecipe stages = stages_of_recipe(model, options.num_positions);
   options.position = std::move(stages.position);
-  options.positions =
-      options.position ? models::TokenPositions::none : models::token_positions_from_name(model.attention.position);
   options.score = std::move(stages.score);
   options.bias = std::move(stages.bias);
   options.mask = std::move(stages.mask);

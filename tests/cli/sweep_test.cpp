@@ -18,7 +18,7 @@ using attune::testing::TemporaryFolder;
 
 constexpr const char* kRecipe =
     "task = \"recall\"\n[data]\npairs = 2\nkeys = 4\n[model]\nkind = \"gpt\"\nnum_layers = 1\nmodel_dim = 16\n"
-    "num_heads = 1\nfeed_forward_dim = 32\ndropout = 0.0\n[model.attention]\nposition = \"learned\"\n"
+    "num_heads = 1\nfeed_forward_dim = 32\ndropout = 0.0\ntoken_position = \"learned\"\n"
     "[train]\nbatch_tokens = 80\nlabel_smoothing = 0.0\nsteps = 12\nlog_every = 4\nvalidate_every = 6\n"
     "[optimizer]\nlearning_rate = 1e-2\n";
 const std::string kPlan =

@@ -105,7 +105,7 @@ TEST(Gpt, RotaryPositionsReplaceLearnedOnes) {
   set_seed(7);
   GptOptions options = tiny();
   const std::int64_t with = Gpt(options).num_parameters();
-  options.learned_positions = false;
+  options.token_position = nn::TokenPosition::none;
   options.position = Rotary{};
   Gpt gpt(options);
   EXPECT_EQ(gpt.num_parameters(), with - 12 * 16);
@@ -116,11 +116,10 @@ TEST(Gpt, SinusoidalPositionsNeedNoParameters) {
   set_seed(7);
   GptOptions options = tiny();
   const std::int64_t with = Gpt(options).num_parameters();
-  options.learned_positions = false;
-  options.sinusoidal_positions = true;
+  options.token_position = nn::TokenPosition::sinusoidal;
   Gpt gpt(options);
   EXPECT_EQ(gpt.num_parameters(), with - 12 * 16);
-  options.sinusoidal_positions = false;
+  options.token_position = nn::TokenPosition::none;
   set_seed(7);
   Gpt lost(options);
   gpt.eval(), lost.eval();
@@ -182,7 +181,6 @@ TEST(Gpt, SaysWhatDoesNotFit) {
   EXPECT_THROW(Gpt({.vocab_size = 0}), Error);
   EXPECT_THROW(Gpt({.vocab_size = 4, .context = 0}), Error);
   EXPECT_THROW(Gpt({.vocab_size = 4, .init_deviation = -1}), Error);
-  EXPECT_THROW(Gpt({.vocab_size = 4, .learned_positions = true, .sinusoidal_positions = true}), Error);
   Gpt gpt(tiny());
   EXPECT_THROW(gpt.logits(Ids(std::vector<std::int32_t>(13, 1), {1, 13})), Error);
   EXPECT_THROW(gpt.logits(Ids({7}, {1, 1})), Error);

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "attune/attention/position/learned.hpp"
 #include "attune/autograd/ops/loss.hpp"
 #include "attune/autograd/tape.hpp"
 #include "attune/base/error.hpp"
@@ -95,10 +96,10 @@ TEST(Seq2Seq, LearnsATinyCorpusByHeart) {
 }
 
 TEST(Seq2Seq, TheCacheGivesTheLogitsOfTheFullPass) {
-  for (const TokenPositions positions : {TokenPositions::sinusoidal, TokenPositions::learned}) {
+  for (const nn::TokenPosition position : {nn::TokenPosition::sinusoidal, nn::TokenPosition::learned}) {
     set_seed(4);
     Seq2SeqOptions options = tiny();
-    options.positions = positions;
+    options.token_position = position;
     options.num_kv_heads = 2;
     Seq2SeqTransformer model(options);
     model.eval();
@@ -115,6 +116,18 @@ TEST(Seq2Seq, TheCacheGivesTheLogitsOfTheFullPass) {
           EXPECT_NEAR(step.data<float>()[b * 20 + v], full.data<float>()[(b * 6 + t) * 20 + v], 2e-5)
               << "token " << t << " of row " << b;
     }
+  }
+}
+
+TEST(Seq2Seq, WritesNoFurtherThanALearnedPositionReaches) {
+  for (const bool added : {true, false}) {
+    set_seed(4);
+    Seq2SeqOptions options = tiny();
+    options.num_positions = 7;
+    options.token_position = added ? nn::TokenPosition::learned : nn::TokenPosition::none;
+    if (!added) options.position = Learned{.num_positions = 7};
+    Seq2SeqTransformer model(options);
+    for (const auto& found : model.translate(Corpus().source, {}, 10)) EXPECT_LE(found.at(0).ids.size(), 7u);
   }
 }
 

@@ -235,6 +235,56 @@ base = 5e5
   EXPECT_NE(complaint(attention + "bias = [\"dense\"]\n").find("sequences of every length"), std::string::npos);
 }
 
+TEST(Config, WhatIsAddedToTokensFollowsWhatAttentionHas) {
+  const auto positions = [](const std::string& model) {
+    const ModelConfig m = parse_config(config_text(parse_config(kSteps + "[model]\n" + model))).model;
+    return m.token_position + " " + m.attention.position;
+  };
+  EXPECT_EQ(positions(""), "sinusoidal none");
+  EXPECT_EQ(positions("attention.position = \"none\"\n"), "sinusoidal none");
+  EXPECT_EQ(positions("attention.position = \"rotary\"\n"), "none rotary");
+  EXPECT_EQ(positions("attention.position = \"sinusoidal\"\n"), "none sinusoidal");
+  EXPECT_EQ(positions("attention.position = \"learned\"\nattention.learned.num_positions = 900\n"), "none learned");
+  EXPECT_EQ(positions("token_position = \"none\"\n"), "none none");
+  EXPECT_EQ(positions("token_position = \"learned\"\n"), "learned none");
+  EXPECT_EQ(positions("token_position = \"learned\"\nattention.position = \"xpos\"\n"), "learned xpos");
+
+  RunConfig c = parse_config(kSteps);
+  c.model.attention.position = "rotary";  // chosen later, in C++
+  EXPECT_EQ(token_position_of(c.model), "none");
+
+  EXPECT_EQ(
+      complaint(kSteps + "[model]\ntoken_position = \"sinusoidle\"\n"),
+      "read_config: r.toml:4: `token_position`, one of none, sinusoidal, learned, got \"sinusoidle\"; the nearest "
+      "is \"sinusoidal\"");
+  EXPECT_EQ(complaint(kSteps + "[model]\ntoken_positon = \"none\"\n"),
+            "read_config: r.toml:4: a key of [model], got `token_positon`; the nearest is `token_position`");
+  EXPECT_EQ(complaint(kSteps + "[model]\ntoken_position = \"rotary\"\n").substr(0, 73),
+            "read_config: r.toml:4: `token_position`, one of none, sinusoidal, learned");
+  EXPECT_EQ(complaint(kSteps + "[model]\nposition = \"rotary\"\n"),
+            "read_config: r.toml:4: a key of [model], got `position`, which belongs in [model.attention]");
+  EXPECT_EQ(complaint(kSteps + "[model.attention]\ntoken_position = \"none\"\n"),
+            "read_config: r.toml:4: a key of [model.attention], got `token_position`, which belongs in [model]");
+}
+
+TEST(Config, RunsOfOlderVersionsHadOneKeyForBothPositions) {
+  const std::filesystem::path file = std::filesystem::path(::testing::TempDir()) / "older_positions.toml";
+  const auto positions = [&](const std::string& model) {
+    { std::ofstream(file) << kSteps << "[model]\n" << model; }
+    const ModelConfig m = read_run_config(file).model;
+    return token_position_of(m) + " " + m.attention.position;
+  };
+  for (const char* added : {"none", "sinusoidal", "learned"}) {
+    EXPECT_EQ(positions("attention.position = \"" + std::string(added) + "\"\n"), added + std::string(" none"));
+    EXPECT_EQ(positions("token_position = \"none\"\nattention.position = \"" + std::string(added) + "\"\n"),
+              "none " + std::string(added))
+        << "a run of today";
+  }
+  EXPECT_EQ(positions("attention.position = \"rotary\"\n"), "none rotary");
+  EXPECT_EQ(positions(""), "sinusoidal none");
+  std::filesystem::remove(file);
+}
+
 /// Every mechanism that a name and options are enough for stands in a recipe: it is read, written, and read again.
 TEST(Config, EveryMechanismCanBeNamed) {
   int named = 0;

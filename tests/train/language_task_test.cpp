@@ -44,8 +44,8 @@ std::string rhyme(int words, std::uint64_t seed) {
 std::string recipe(const fs::path& folder, int steps) {
   return "task = \"language-model\"\nseed = 4\n[data]\nsource = \"text\"\nfolder = \"" + folder.string() +
          "\"\n[model]\nkind = \"gpt\"\nnum_layers = 1\nmodel_dim = 16\nnum_heads = 2\nfeed_forward_dim = 32\n"
-         "context = 24\ndropout = 0.1\nnorm_kind = \"rms\"\nactivation = \"gelu\"\n[model.attention]\n"
-         "position = \"learned\"\n[train]\nsteps = " +
+         "context = 24\ndropout = 0.1\nnorm_kind = \"rms\"\nactivation = \"gelu\"\n"
+         "token_position = \"learned\"\n[train]\nsteps = " +
          std::to_string(steps) +
          "\nbatch_tokens = 192\nlabel_smoothing = 0.0\nz_loss = 1e-4\nlog_every = 5\ncheckpoint_every = 7\n"
          "validate_every = 10\n[optimizer]\nlearning_rate = 1e-2\n";
@@ -141,6 +141,50 @@ TEST_F(LanguageTask, ResumedEndsWithTheSameBits) {
 
   io::write_file(text_ / "train.txt", rhyme(900, 9));
   EXPECT_NE(message_of([&] { resume_run(out_ / "stopped", "unused"); }).find("sha256"), std::string::npos);
+}
+
+TEST_F(LanguageTask, TokensAndAttentionHavePositionsOfTheirOwn) {
+  for (const char* added : {"none", "sinusoidal", "learned"}) {
+    for (const char* position : {"none", "sinusoidal", "learned", "rotary"}) {
+      RunConfig changed = config(2);
+      changed.model.token_position = added;
+      changed.model.attention.position = position;
+      const models::GptOptions options = gpt_options(changed, 20, 24);
+      EXPECT_EQ(name_of(options.token_position), added);
+      EXPECT_EQ(options.position.name(), position);
+      const fs::path run = out_ / (std::string(added) + "_" + position);
+      EXPECT_EQ(start_run(changed, run, "unused").step, 2);
+      const LanguageModel model = load_language_model(run);
+      EXPECT_EQ(model.model->generate({1}, {.max_new_tokens = 50}).size(), 24u) << "up to the end of a learned table";
+      std::string told = "scaled_dot";
+      if (added != std::string("none")) told += std::string(", token position ") + added;
+      if (position != std::string("none")) told += std::string(", position ") + position;
+      EXPECT_EQ(facts_of(run)[2], (std::pair<std::string, std::string>("attention", told + ", softmax")));
+    }
+  }
+}
+
+TEST_F(LanguageTask, ARunOfAnOlderProgramGoesOnAsItBegan) {
+  // Sines have no weights: were they taken for another position, no checkpoint would object.
+  RunConfig sines = config(8);
+  sines.model.token_position = "sinusoidal";
+  start_run(sines, out_ / "whole", "unused");
+  int left = 4;
+  start_run(sines, out_ / "older", "unused", {.stop = [&] { return left-- <= 0; }});
+  std::string text = io::read_file(out_ / "older/config.toml");
+  const auto replace = [&](const std::string& from, const std::string& to) {
+    const std::size_t at = text.find(from);
+    ASSERT_NE(at, std::string::npos) << text;
+    text.replace(at, from.size(), to);
+  };
+  replace("token_position = \"sinusoidal\"\n", "");
+  replace("position = \"none\"\n", "position = \"sinusoidal\"\n");
+  io::write_file(out_ / "older/config.toml", text);
+  EXPECT_EQ(resume_run(out_ / "older", "unused").step, 8);
+  const Checkpoint a = load_checkpoint(out_ / "whole/checkpoint"), b = load_checkpoint(out_ / "older/checkpoint");
+  ASSERT_EQ(a.weights.size(), b.weights.size());
+  for (std::size_t i = 0; i < a.weights.size(); ++i)
+    EXPECT_EQ(a.weights[i].tensor.to_vector(), b.weights[i].tensor.to_vector()) << a.weights[i].name;
 }
 
 TEST_F(LanguageTask, EveryCharacterIsScoredOnceWithWhatCameBefore) {

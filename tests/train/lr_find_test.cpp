@@ -21,7 +21,7 @@ struct Trained {
   RunConfig config = parse_config(
       "task = \"recall\"\nseed = 3\n[data]\npairs = 2\nkeys = 4\n[model]\nkind = \"gpt\"\nnum_layers = 1\nmodel_dim = "
       "16\n"
-      "num_heads = 2\nfeed_forward_dim = 32\ndropout = 0.1\ninit_deviation = 0.2\n[model.attention]\nposition = "
+      "num_heads = 2\nfeed_forward_dim = 32\ndropout = 0.1\ninit_deviation = 0.2\ntoken_position = "
       "\"learned\"\n"
       "[train]\nbatch_tokens = 80\nlabel_smoothing = 0.0\nsteps = 50\n[optimizer]\nlearning_rate = 1e-2\n");
   std::unique_ptr<Learner> learner;

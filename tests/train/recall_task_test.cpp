@@ -21,8 +21,8 @@ RunConfig recall_config(int steps) {
       "task = \"recall\"\nseed = 3\n[data]\npairs = 2\nkeys = 4\nquestions = 2\n[model]\nkind = \"gpt\"\nnum_layers = "
       "2\n"
       "model_dim = 16\nnum_heads = 1\nfeed_forward_dim = 32\ndropout = 0.0\ninit_deviation = 0.2\nactivation = "
-      "\"gelu\"\n[model.attention]\n"
-      "position = \"learned\"\n[train]\nbatch_tokens = 140\nlabel_smoothing = 0.0\nlog_every = 10\nsteps = " +
+      "\"gelu\"\n"
+      "token_position = \"learned\"\n[train]\nbatch_tokens = 140\nlabel_smoothing = 0.0\nlog_every = 10\nsteps = " +
       std::to_string(steps) + "\n[optimizer]\nlearning_rate = 1e-2\n");
 }
 

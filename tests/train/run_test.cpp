@@ -205,8 +205,10 @@ TEST_F(RunTest, EveryMechanismOfARecipeTrains) {
   train_with([](ModelConfig& m) { m.share_embeddings = m.tie_output = false; });
   train_with([](ModelConfig& m) { m.num_kv_heads = 1; });
   train_with([](ModelConfig& m) { m.attention.position = "rotary"; });
+  train_with([](ModelConfig& m) { m.attention.position = "sinusoidal"; });
   train_with([](ModelConfig& m) { m.attention.position = "learned"; });
-  train_with([](ModelConfig& m) { m.attention.position = "none", m.attention.bias = {"soft_cap", "alibi"}; });
+  train_with([](ModelConfig& m) { m.token_position = m.attention.position = "learned"; });
+  train_with([](ModelConfig& m) { m.token_position = "none", m.attention.bias = {"soft_cap", "alibi"}; });
   train_with([](ModelConfig& m) { m.attention.score = "additive"; });
   train_with([](ModelConfig& m) { m.attention.mask = {"window"}, m.attention.options["window"] = {{"left", 4.0}}; });
   train_with([](ModelConfig& m) { m.attention.normalizer = "softmax_with_sink"; });

@@ -43,7 +43,7 @@ TEST(TranslateTask, ARecipeBecomesAModel) {
   EXPECT_EQ(options.activation, Activation::gelu);
   EXPECT_EQ(options.score.name(), "additive");
   EXPECT_EQ(options.position.name(), "rotary");
-  EXPECT_EQ(options.positions, models::TokenPositions::none) << "rotary positions stand in for added ones";
+  EXPECT_EQ(options.token_position, nn::TokenPosition::none) << "rotary positions stand in for added ones";
   ASSERT_EQ(options.bias.size(), 2u);
   EXPECT_EQ(options.bias[0].as<SoftCap>()->cap, 20);
   EXPECT_EQ(options.bias[1].name(), "alibi");
@@ -53,8 +53,16 @@ TEST(TranslateTask, ARecipeBecomesAModel) {
   EXPECT_EQ(options.normalizer.name(), "sigmoid");
 
   config.model.attention = {};
-  EXPECT_EQ(model_options(config, 500).positions, models::TokenPositions::sinusoidal);
+  EXPECT_EQ(model_options(config, 500).token_position, nn::TokenPosition::sinusoidal);
+  EXPECT_FALSE(model_options(config, 500).position);
   EXPECT_EQ(model_options(config, 500).mask.name(), "none");
+  for (const char* position : {"sinusoidal", "learned"}) {
+    config.model.attention.position = position;
+    EXPECT_EQ(model_options(config, 500).position.name(), position);
+    EXPECT_EQ(model_options(config, 500).token_position, nn::TokenPosition::none);
+  }
+  config.model.token_position = "learned";
+  EXPECT_EQ(model_options(config, 500).token_position, nn::TokenPosition::learned);
   config.model.attention.score = "cosin";
   EXPECT_NE(error_of([&] { model_options(config, 500); }).find("cosin"), std::string::npos);
 }

@@ -3,8 +3,8 @@
 //
 //   x = dropout(E[tokens] + P[0 .. T-1]);   x = layers(x), causal, pre-norm;   logits = norm(x) E^T
 //
-// Positions are learned rows unless a stage of the attention speaks of them (rotary, ALiBi). The output projection is
-// the embedding table unless asked otherwise (arXiv:1608.05859). It knows ids, not text.
+// P: learned rows, sines, or nothing, where a stage of the attention speaks of positions (rotary, ALiBi). The output
+// projection is the embedding table unless asked otherwise (arXiv:1608.05859). It knows ids, not text.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -27,9 +27,8 @@ struct GptOptions {
   double dropout = 0;                 // of embeddings, blocks and inside the feed-forward
   double attention_dropout = 0;       // of attention weights
   Activation activation = Activation::gelu;
-  bool tied = true;                   // the embedding table is the output projection as well
-  bool learned_positions = true;      // rows of a table are added to the embeddings
-  bool sinusoidal_positions = false;  // sines are, instead; with neither nothing is added
+  bool tied = true;  // the embedding table is the output projection as well
+  nn::TokenPosition token_position = nn::TokenPosition::learned;
   nn::NormKind norm_kind = nn::NormKind::layer;
   bool bias_terms = true;          // of the projections; the output has none
   double init_deviation = 0.02;    // standard deviation of all matrices and tables at first ...

@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <string_view>
 #include <vector>
 
 #include "attune/models/search.hpp"
@@ -18,13 +17,6 @@
 #include "attune/nn/transformer.hpp"
 
 namespace attune::models {
-
-/// What is added to the embeddings before the first layer.
-enum class TokenPositions : std::uint8_t { none, sinusoidal, learned };
-/// "none", "sinusoidal", "learned".
-std::string_view name_of(TokenPositions);
-/// The reverse; throws Error for any other text.
-TokenPositions token_positions_from_name(std::string_view name);
 
 struct Seq2SeqOptions {
   std::int64_t source_vocab_size = 0;  // V of the source
@@ -42,8 +34,8 @@ struct Seq2SeqOptions {
   bool share_embeddings = true;  // one table for source and target; needs equal vocabularies
   bool tie_output = true;        // the target's table is the output projection as well
   double mup_base_width = 0;     // muP (nn/mup.hpp): the model_dim at which all is as without it; 0: off
-  TokenPositions positions = TokenPositions::sinusoidal;
-  std::int64_t num_positions = 256;  // the longest sequence with learned positions
+  nn::TokenPosition token_position = nn::TokenPosition::sinusoidal;
+  std::int64_t num_positions = 256;  // the longest sequence with a learned token_position
   std::int32_t padding_id = 0, begin_id = 2, end_id = 3;
   /// Stages of the attention inside the layers (see nn::TransformerOptions).
   AnyPosition position;

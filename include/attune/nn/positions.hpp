@@ -1,9 +1,19 @@
 // Positions that are added to tokens before the first layer: sinusoidal (fixed) or learned.
 // "Attention is all you need", arXiv:1706.03762: dimension 2k gets sin(position / base^(2k/C)), 2k+1 the cosine.
 #pragma once
+#include <cstdint>
+#include <string_view>
+
 #include "attune/nn/module.hpp"
 
 namespace attune::nn {
+
+/// What a model adds to the embeddings of its tokens before the first layer.
+enum class TokenPosition : std::uint8_t { none, sinusoidal, learned };
+/// "none", "sinusoidal", "learned".
+std::string_view name_of(TokenPosition);
+/// The reverse; throws Error for any other text.
+TokenPosition token_position_from_name(std::string_view name);
 
 struct SinusoidalPositionsOptions {
   std::int64_t model_dim = 0;

@@ -38,8 +38,8 @@ struct TokenizerConfig {
 /// The five blanks, by the names of `attune info --mechanisms`: all for which a name and options are enough.
 struct AttentionConfig {
   std::string score = "scaled_dot";
-  std::string position = "sinusoidal";  // "none" too; "sinusoidal" and "learned" are added to the embeddings
-  std::vector<std::string> bias;        // in order
+  std::string position = "none";  // what happens to queries and keys
+  std::vector<std::string> bias;  // in order
   std::vector<std::string> mask;  // joined by &; of the encoder's and, beside "causal", the decoder's self attention
   std::string normalizer = "softmax";
   /// By the names of stages: [model.attention.soft_cap]. What is not said is as the stage has it.
@@ -69,6 +69,9 @@ struct ModelConfig {
   std::string activation = "relu";  // "relu", "gelu", "silu"
   bool share_embeddings = true;
   bool tie_output = true;
+  /// What is added to token embeddings: "none", "sinusoidal", "learned". "", which no recipe says: by what
+  /// attention.position is, see token_position_of().
+  std::string token_position;
   AttentionConfig attention;
 };
 
@@ -111,17 +114,23 @@ struct RunConfig {
   GuardConfig guard;
 };
 
+/// What is added to token embeddings. Where the configuration does not say: "none" if attention has a position,
+/// "sinusoidal" if it has none, so that a model knows its order, and `position = "rotary"` alone is rotary alone.
+std::string token_position_of(const ModelConfig& model);
 /// The longest sequence, tokens, that the model of a configuration is made for.
 std::int64_t most_tokens(const RunConfig& config);
 /// Throws Error("read_config: <file>:<line>: ...") for anything that is no valid configuration.
 RunConfig read_config(const std::filesystem::path& file);
 /// The config.toml of a run, which programs of another day may have written: keys of [optimizer] that another optimizer
 /// has, and this one never looked at, are passed over; older versions wrote them for every kind. `soft_cap = 30` and
-/// `window = 64` of [model.attention] are taken for the tables that hold them today. All else is as in read_config().
+/// `window = 64` of [model.attention] are taken for the tables that hold them today. Where there is no
+/// `token_position`, a position "none", "sinusoidal" or "learned" is taken for it, which it was then. All else is as in
+/// read_config().
 RunConfig read_run_config(const std::filesystem::path& file);
 /// The same from text; `name` stands for the file in messages.
 RunConfig parse_config(std::string_view text, std::string_view name = "configuration");
-/// All keys, as TOML; of [optimizer] those that its kind has. parse_config(config_text(c)) is c.
+/// All keys, as TOML; of [optimizer] those that its kind has. parse_config(config_text(c)) is c, with its
+/// token_position said.
 std::string config_text(const RunConfig& config);
 /// Writes config_text(), beside and renamed.
 void write_config(const RunConfig& config, const std::filesystem::path& file);
