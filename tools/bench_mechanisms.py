@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What each mechanism costs over the plain path, from the rows of stages_bench: a table, a picture, and the table in
-docs/mechanisms.md and docs/mechanisms.zh.md, between the lines <!-- costs --> and <!-- costs end -->.
+docs/mechanisms.md and docs/mechanisms.zh.md, between the lines <!-- costs --> and <!-- costs end -->. Of a run with peers
+also how many times its time PyTorch takes, between <!-- peers --> and <!-- peers end -->; --fill fills what it has rows for.
 
 A mask that shows a share of the pairs is read against that share: its figure is time over (plain's time times the share).
 Beside it stands the share of the pairs that its tiles hold. Why a figure is above 1.10 stands in mechanism_costs.json:
@@ -19,7 +20,8 @@ from bench_pictures import Svg, legend, machine_of
 COLUMNS = [(shape, work) for shape in ("A", "D") for work in ("forward", "backward")]
 ABOVE = 1.105  # what is printed as more than 1.10 wants a reason
 REASONS = Path(__file__).with_name("mechanism_costs.json")
-PART = re.compile(r"(<!-- costs -->\n)(.*?)(<!-- costs end -->)", re.S)
+PEER_HEADS = [["mechanism", "in PyTorch", "forward, ms", "PyTorch", "backward, ms", "PyTorch"],
+              ["机制", "PyTorch 中的写法", "前向，毫秒", "PyTorch", "反向，毫秒", "PyTorch"]]
 PAGES = {
     "docs/mechanisms.md": (0, "mechanism", "pairs shown", "visited", "forward", "backward", "D 128 forward",
                            "D 128 backward", "above 1.10, because"),
@@ -72,14 +74,37 @@ def table(rows: list, page: tuple = ENGLISH) -> str:
     return "\n".join(lines) + "\n"
 
 
+def peer_table(rows: list, index: int = 0) -> str:
+    """As Markdown, of shape A: our time, and how many times that the fastest way of PyTorch takes; "" without peers."""
+    found = {}
+    for row in rows:
+        if row["shape"] == "A" and row.get("ratio") and not row["causal"] and row["dtype"] == "float32":
+            found.setdefault(row["variant"], {})[row["pass"]] = row
+    if not found:
+        return ""
+    lines = ["| " + " | ".join(PEER_HEADS[index]) + " |", "|---|---|" + "---:|" * 4]
+    for variant in sorted(found, key=lambda v: (-min(r["ratio"] for r in found[v].values()), v)):
+        cells = []
+        for direction in ("forward", "backward"):
+            row = found[variant].get(direction)
+            cells += [f"{row['ms']:.1f}", f"{row['ratio']:.1f}x"] if row else ["", ""]
+        ways = [row["best_peer"].removeprefix("PyTorch").lstrip(", ") or "one call" for row in found[variant].values()]
+        lines.append(f"| `{variant}` | {' / '.join(dict.fromkeys(ways))} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def fill(rows: list, root: Path) -> None:
-    """The tables of the pages."""
+    """The tables of the pages that there are rows for."""
     for name, heads in PAGES.items():
         page = root / name
         text = page.read_text(encoding="utf-8")
-        if not PART.search(text):
-            raise SystemExit(f"bench_mechanisms: {name} with <!-- costs --> and <!-- costs end -->, found none")
-        page.write_text(PART.sub(lambda m: m[1] + table(rows, heads) + m[3], text), encoding="utf-8")
+        for mark, made in (("costs", table(rows, heads)), ("peers", peer_table(rows, heads[0]))):
+            part = re.compile(rf"(<!-- {mark} -->\n)(.*?)(<!-- {mark} end -->)", re.S)
+            if not part.search(text):
+                raise SystemExit(f"bench_mechanisms: {name} with <!-- {mark} --> and <!-- {mark} end -->, found none")
+            wanted = made and (mark == "peers" or not any(r.get("ratio") for r in rows))
+            text = part.sub(lambda m: m[1] + made + m[3], text) if wanted else text
+        page.write_text(text, encoding="utf-8")
 
 
 def picture(result: dict, path: Path) -> Path:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 PEERS = ("pytorch", "onnx_runtime")  # programs of tools/peers/
-PEER_PACKAGES = ("torch", "onnxruntime", "onnx", "numpy")
+PEER_PACKAGES = ("torch", "entmax", "onnxruntime", "onnx", "numpy")
 
 
 class Server:

@@ -146,12 +146,20 @@ class BenchTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "docs").mkdir()
             for page in bench_mechanisms.PAGES:
-                (Path(folder) / page).write_text("a\n<!-- costs -->\nold\n<!-- costs end -->\nb\n", encoding="utf-8")
+                (Path(folder) / page).write_text("a\n<!-- costs -->\nold\n<!-- costs end -->\nb\n"
+                                                 "<!-- peers -->\nkept\n<!-- peers end -->\n", encoding="utf-8")
             bench_mechanisms.fill(rows, Path(folder))
             text = (Path(folder) / "docs" / "mechanisms.zh.md").read_text(encoding="utf-8")
             self.assertIn(reason, text)
             self.assertNotIn("old", text)
-            self.assertTrue(text.startswith("a\n<!-- costs -->\n| 机制") and text.endswith("|\n<!-- costs end -->\nb\n"))
+            self.assertTrue(text.startswith("a\n<!-- costs -->\n| 机制"))
+            self.assertTrue(text.endswith("|\n<!-- costs end -->\nb\n<!-- peers -->\nkept\n<!-- peers end -->\n"))
+            against = [dict(row, ms=2.0, best_peer="PyTorch, plain form", ratio=3.25) for row in rows[1:]]
+            bench_mechanisms.fill(against, Path(folder))
+            text = (Path(folder) / "docs" / "mechanisms.zh.md").read_text(encoding="utf-8")
+            self.assertIn(reason, text, "costs are those of a run without peers")
+            self.assertIn("| `random` | plain form | 2.0 | 3.2x |  |  |\n", text)
+            self.assertNotIn("kept", text)
         with tempfile.TemporaryDirectory() as folder:
             path = bench_mechanisms.picture(report(rows), Path(folder) / "mechanisms.svg")
             xml.etree.ElementTree.parse(path)

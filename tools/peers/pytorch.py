@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import protocol
-from pytorch_mechanisms import MECHANISMS
+from pytorch_mechanisms import MECHANISMS, way_of
 from pytorch_models import step_way
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -41,6 +41,16 @@ def plain_form(q, k, v, change, causal: bool):
     return torch.softmax(logits, -1) @ v
 
 
+def plain_form_told(q, k, v):
+    """With the entropy, the variance and the extremes of each row's logits."""
+    logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    logs = torch.log_softmax(logits, -1)
+    weights = logs.exp()
+    mean = (weights * logits).sum(-1, keepdim=True)
+    told = (weights * logs).sum(-1), (weights * (logits - mean).square()).sum(-1), logits.amax(-1), logits.amin(-1)
+    return weights @ v, *told
+
+
 def attention(row: dict, grad: bool):
     """The forward call of the row and the tensors that learn."""
     q, k, v = arrays(row, grad)
@@ -62,11 +72,14 @@ def attention(row: dict, grad: bool):
     if variant == "window":
         seen = (distance >= 0) & (distance <= WINDOW)
         return lambda: sdpa(q, k, v, attn_mask=seen), learns
-    if variant == "alibi":
+    if variant in ("alibi", "alibi_dropout"):
+        dropout = 0.1 if variant == "alibi_dropout" else 0.0
         bias = -alibi_slopes(heads)[:, None, None] * distance.abs()
         if causal:
             bias = bias.masked_fill(hidden_later(tokens, keys), -math.inf)
-        return lambda: sdpa(q, k, v, attn_mask=bias[None]), learns
+        return lambda: sdpa(q, k, v, attn_mask=bias[None], dropout_p=dropout), learns
+    if variant == "statistics":
+        return lambda: plain_form_told(q, k, v), learns
     if variant == "soft_cap":
         return lambda: plain_form(q, k, v, lambda s: CAP * torch.tanh(s / CAP), causal), learns
     if variant == "sink":
@@ -107,7 +120,8 @@ def backward_way(row: dict):
     call, learns = attention(row, True)
     out = call()
     dout = torch.randn_like(out)
-    return lambda: torch.autograd.grad(out, learns, dout, retain_graph=True)
+    # A location score leaves keys without a gradient.
+    return lambda: torch.autograd.grad(out, learns, dout, retain_graph=True, allow_unused=True)
 
 
 def flex_way(row: dict):
@@ -154,7 +168,8 @@ KNOWN = {
     "plain": "PyTorch", "growth": "PyTorch", "grouped": "PyTorch", "dropout": "PyTorch", "dense_bias": "PyTorch",
     "window": "PyTorch, mask stored", "alibi": "PyTorch, bias stored", "soft_cap": "PyTorch, plain form",
     "sink": "PyTorch, plain form", "additive": "PyTorch, plain form",
-} | {name: "PyTorch" if name in ("rotary", "causal") else "PyTorch, plain form" for name in MECHANISMS}
+    "alibi_dropout": "PyTorch, bias stored", "statistics": "PyTorch, plain form",
+} | {name: way_of(name) for name in MECHANISMS}
 
 if __name__ == "__main__":
     chosen = protocol.options()

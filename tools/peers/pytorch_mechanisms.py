@@ -1,48 +1,92 @@
 """Mechanisms that PyTorch has no fused call for, as its user would write them: the plain form, which holds all logits.
 
-Each takes query, key, value [B, H, T, D] and gives the call and the tensors that learn besides.
+Each takes query, key, value [B, H, T, D] and gives the call and the tensors that learn besides. Options are those of
+stages_bench. Biases and relative scores stand in pytorch_biases.py, masks in pytorch_masks.py.
 """
-import math
-
 import torch
 import torch.nn.functional as F
 
+from pytorch_biases import BIASES
+from pytorch_form import learned, scaled, random_numbers, with_logits, with_weights
+from pytorch_masks import MASKS
 
-def learned(grad: bool, *shape: int) -> torch.Tensor:
-    return torch.full(shape, 0.6).requires_grad_(grad)
+try:
+    import entmax  # the package of its authors
+except ImportError:
+    entmax = None
 
-
-def scaled(q, k):
-    return q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-
-
-def with_logits(change):
-    """softmax of changed logits; change(q, k, grad) -> (function of nothing that gives logits, what learns)."""
-    def make(q, k, v, grad):
-        logits, learns = change(q, k, grad)
-        return lambda: torch.softmax(logits(), -1) @ v, learns
-    return make
+GRID = 32  # width of the images whose patches the tokens are
+HIDDEN = 64
 
 
-def with_weights(weigh):
-    """weigh(logits) instead of softmax."""
-    return lambda q, k, v, grad: (lambda: weigh(scaled(q, k)) @ v, [])
-
-
-def turned(x, cos, sin):
+def half_pairs(x, cos, sin):
     half = x.shape[-1] // 2
     return torch.cat([x[..., :half] * cos - x[..., half:] * sin, x[..., half:] * cos + x[..., :half] * sin], -1)
 
 
-def rotary(q, k, v, grad):
-    half = q.shape[-1] // 2
-    angles = torch.arange(q.shape[2])[:, None] * 10000.0 ** (-torch.arange(half) / half)
+def angles_of(places, pairs: int, base: float = 10000.0):
+    return places[:, None] * base ** (-torch.arange(pairs) / pairs)
+
+
+def turned_by(angles_at):
+    """angles_at(tokens, pairs) -> [tokens, pairs]."""
+    def make(q, k, v, grad):
+        angles = angles_at(q.shape[2], q.shape[-1] // 2)
+        cos, sin = angles.cos(), angles.sin()
+        return lambda: F.scaled_dot_product_attention(half_pairs(q, cos, sin), half_pairs(k, cos, sin), v), []
+    return make
+
+
+def grid_angles(tokens: int, pairs: int):
+    places = torch.arange(tokens)
+    return torch.cat([angles_of(at, pairs // 2, 100.0) for at in (places // GRID, places % GRID)], -1)
+
+
+def xpos(q, k, v, grad):
+    tokens, half = q.shape[2], q.shape[-1] // 2
+    angles = angles_of(torch.arange(tokens), half)
+    rates = (torch.arange(half) / half + 0.4) / 1.4
+    powers = rates ** ((torch.arange(tokens)[:, None] - tokens // 2) / 512)
     cos, sin = angles.cos(), angles.sin()
-    return lambda: F.scaled_dot_product_attention(turned(q, cos, sin), turned(k, cos, sin), v), []
+    return lambda: F.scaled_dot_product_attention(
+        half_pairs(q, cos * powers, sin * powers), half_pairs(k, cos / powers, sin / powers), v), []
+
+
+def added(rows_of):
+    """rows_of(tokens, width, grad) -> (function of nothing that gives [tokens, width], what learns)."""
+    def make(q, k, v, grad):
+        rows, learns = rows_of(q.shape[2], q.shape[-1], grad)
+
+        def call():
+            now = rows()
+            return F.scaled_dot_product_attention(q + now, k + now, v)
+
+        return call, learns
+    return make
+
+
+def sinusoids(angles_at):
+    def rows_of(tokens, width, grad):
+        angles = angles_at(tokens, width // 2)
+        rows = torch.cat([angles.sin(), angles.cos()], -1)
+        return lambda: rows, []
+    return rows_of
+
+
+def learned_rows(tokens, width, grad):
+    table = random_numbers(grad, tokens, width)
+    return lambda: table, [table]
+
+
+def learned_grid(tokens, width, grad):
+    """A table of half the grid's height and width, bicubic."""
+    height = tokens // GRID
+    table = random_numbers(grad, 1, width, height // 2, GRID // 2)
+    return lambda: F.interpolate(table, (height, GRID), mode="bicubic").flatten(2)[0].T, [table]
 
 
 def bilinear(q, k, grad):
-    weight = (torch.randn(q.shape[1], q.shape[-1], k.shape[-1]) / 8).requires_grad_(grad)
+    weight = random_numbers(grad, q.shape[1], q.shape[-1], k.shape[-1])
     return lambda: (q @ weight) @ k.transpose(-1, -2), [weight]
 
 
@@ -51,30 +95,31 @@ def cosine(q, k, grad):
     return lambda: F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-1, -2) / temperature, [temperature]
 
 
+def qk_norm(q, k, grad):
+    gains = learned(grad, q.shape[-1]), learned(grad, k.shape[-1])
+    rms = lambda x, gain: x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * gain
+    return lambda: scaled(rms(q, gains[0]), rms(k, gains[1])), list(gains)
+
+
 def gaussian(q, k, grad):
     bandwidth = learned(grad, q.shape[1], 1, 1)
     return lambda: -torch.cdist(q, k).square() / (2 * bandwidth.square()), [bandwidth]
 
 
-def kerple(q, k, grad):
-    rate, power = learned(grad, q.shape[1], 1, 1), learned(grad, q.shape[1], 1, 1)
-    distance = (torch.arange(q.shape[2])[:, None] - torch.arange(k.shape[2])[None]).abs()
-    return lambda: scaled(q, k) - rate * torch.log1p(power * distance), [rate, power]
+def location(q, k, grad):
+    weight = random_numbers(grad, q.shape[1], k.shape[2], q.shape[-1])
+    return lambda: q @ weight.transpose(-1, -2), [weight]
 
 
-def relative_buckets(q, k, grad):
-    """T5's 32 buckets, both directions, up to 128 tokens."""
-    table = torch.randn(32, q.shape[1]).requires_grad_(grad)
-    offset = torch.arange(k.shape[2])[None] - torch.arange(q.shape[2])[:, None]
-    distance = offset.abs()
-    far = 8 + (torch.log(distance.clamp(min=1) / 8) / math.log(128 / 8) * 8).long()
-    bucket = 16 * (offset > 0) + torch.where(distance < 8, distance, far.clamp(max=15))
-    return lambda: scaled(q, k) + table[bucket].permute(2, 0, 1), [table]
-
-
-def temperature(q, k, grad):
-    degree = learned(grad, q.shape[1], 1, 1)
-    return lambda: scaled(q, k) / degree, [degree]
+def of_hidden_units(with_bias: bool):
+    """tanh of two linear maps, and of a bias, then one number a pair: concat (Luong's), and an MLP of one layer."""
+    def change(q, k, grad):
+        width = q.shape[-1]
+        learns = [random_numbers(grad, *s) for s in ((width, HIDDEN), (width, HIDDEN), (HIDDEN,))]
+        bias = [random_numbers(grad, HIDDEN)] if with_bias else []
+        hidden = lambda: (q @ learns[0] + (bias[0] if bias else 0))[..., :, None, :] + (k @ learns[1])[..., None, :, :]
+        return lambda: torch.tanh(hidden()) @ learns[2], learns + bias
+    return change
 
 
 def off_by_one(logits):
@@ -90,12 +135,47 @@ def sparsemax(logits):
     return (logits - sums.gather(-1, size - 1) / size).clamp(min=0)
 
 
-MECHANISMS = {
-    "rotary": rotary,
-    "causal": lambda q, k, v, grad: (lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), []),
-    "bilinear": with_logits(bilinear), "cosine": with_logits(cosine), "gaussian": with_logits(gaussian),
-    "kerple": with_logits(kerple), "relative_buckets": with_logits(relative_buckets),
-    "temperature": with_logits(temperature),
+def entmax_learned(q, k, v, grad):
+    alpha = torch.full((q.shape[1], 1, 1), 1.5).requires_grad_(grad)
+    return lambda: entmax.entmax_bisect(scaled(q, k), alpha) @ v, [alpha]
+
+
+def straight_through(logits):
+    weights = torch.softmax(logits, -1)
+    chosen = torch.zeros_like(weights).scatter_(-1, weights.argmax(-1, keepdim=True), 1.0)
+    return chosen + weights - weights.detach()
+
+
+def stick_breaking(logits):
+    """Each key takes its share of what the keys after it left."""
+    left = F.logsigmoid(-logits)
+    after = left.flip(-1).cumsum(-1).flip(-1) - left
+    return torch.exp(F.logsigmoid(logits) + after)
+
+
+MECHANISMS = MASKS | {name: with_logits(change) for name, change in BIASES.items()} | {
+    "rotary": turned_by(lambda tokens, pairs: angles_of(torch.arange(tokens), pairs)),
+    "rotary_2d": turned_by(grid_angles), "xpos": xpos,
+    "sinusoidal": added(sinusoids(lambda tokens, pairs: angles_of(torch.arange(tokens), pairs))),
+    "sinusoidal_2d": added(sinusoids(grid_angles)),
+    "learned": added(learned_rows), "learned_grid": added(learned_grid),
+    "dot": with_logits(lambda q, k, grad: (lambda: q @ k.transpose(-1, -2), [])),
+    "bilinear": with_logits(bilinear), "cosine": with_logits(cosine), "qk_norm": with_logits(qk_norm),
+    "squared_distance": with_logits(lambda q, k, grad: (lambda: -torch.cdist(q, k).square(), [])),
+    "gaussian": with_logits(gaussian), "location": with_logits(location),
+    "concat": with_logits(of_hidden_units(False)), "mlp": with_logits(of_hidden_units(True)),
     "sigmoid": with_weights(torch.sigmoid), "softmax_off_by_one": with_weights(off_by_one),
-    "sparsemax": with_weights(sparsemax),
-}
+    "sparsemax": with_weights(sparsemax), "hard": with_weights(straight_through),
+    "relu": with_weights(lambda s: torch.relu(s) / s.shape[-1]),
+    "relu_squared": with_weights(lambda s: torch.relu(s).square() / s.shape[-1]),
+    "unnormalized": with_weights(lambda s: s), "stick_breaking": with_weights(stick_breaking),
+} | ({"entmax15": with_weights(entmax.entmax15), "entmax": entmax_learned} if entmax else {})
+FUSED = {"rotary", "rotary_2d", "xpos", "sinusoidal", "sinusoidal_2d", "learned", "learned_grid", "causal"}
+STORED = set(MASKS) - FUSED
+PACKAGES = {"entmax15": "the package entmax", "entmax": "the package entmax"}
+
+
+def way_of(name: str) -> str:
+    """What a row's time is called."""
+    told = "" if name in FUSED else ", mask stored" if name in STORED else ", plain form"
+    return "PyTorch" + (", " + PACKAGES[name] if name in PACKAGES else told)
