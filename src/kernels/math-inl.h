@@ -29,14 +29,6 @@ HWY_INLINE Vec<T> lane_by_lane(Vec<T> x, F f) {
   return load(buffer);
 }
 
-/// c[0] + c[1] x + c[2] x^2 + ... (Horner).
-template <class T, int kN>
-HWY_INLINE Vec<T> polynomial(Vec<T> x, const T (&c)[kN]) {
-  Vec<T> sum = set(c[kN - 1]);
-  ATTUNE_UNROLL for (int i = kN - 2; i >= 0; --i) sum = hn::MulAdd(sum, x, set(c[i]));
-  return sum;
-}
-
 /// e^x; 0 below the normal numbers (AVX-512: below the denormal ones), +inf from 88.4 on, NaN for NaN. Unlike
 /// exp2(x * log2 e), large |x| lose no digits.
 template <class T>

@@ -91,92 +91,92 @@ HWY_INLINE Vec<T> clamp_keep_nan(Vec<T> x, T low, T high) {
 #endif
 }
 
-/// 2^x, or with kNatural e^x: see below. 2^(x c) = 2^n * p(r) with n the nearest integer, r = x c - n in [-1/2, 1/2],
-/// and p(r) = 1 + r q(r) the minimax polynomial for the relative error (Remez; 9.2e-8 at degree 5, 3.4e-18 at degree
-/// 11). p(0) = 1 makes the online softmax's correction exact when the maximum did not change. x c itself is not
-/// rounded.
-template <bool kNatural, bool kFinite>
-HWY_INLINE Vec<float> power(Vec<float> x) {
-  const Vec<float> c = set(1.44269504f);
-  const auto rest = [&](Vec<float> n) HWY_ATTR { return kNatural ? hn::MulSub(x, c, n) : hn::Sub(x, n); };
-  const auto polynomial = [](Vec<float> r) HWY_ATTR {
-    if constexpr (kNatural) {  // a backward's weights differ from the forward's by no more than roundings
-      Vec<float> p = set(0.00015353361139748472f);
-      p = hn::MulAdd(p, r, set(0.0013398874411849723f));
-      p = hn::MulAdd(p, r, set(0.00961843736047314f));
-      p = hn::MulAdd(p, r, set(0.055503324711342436f));
-      p = hn::MulAdd(p, r, set(0.24022647913605372f));
-      p = hn::MulAdd(p, r, set(0.6931472028550589f));
-      return hn::MulAdd(p, r, set(1.0f));
+/// c[0] + c[1] x + c[2] x^2 + ... (Horner).
+template <class T, int kN>
+HWY_INLINE Vec<T> polynomial(Vec<T> x, const T (&c)[kN]) {
+  Vec<T> sum = set(c[kN - 1]);
+  ATTUNE_UNROLL for (int i = kN - 2; i >= 0; --i) sum = hn::MulAdd(sum, x, set(c[i]));
+  return sum;
+}
+
+/// 2^(x c), c = 1, or with kNatural c = log2 e: 2^n * p(r) with n the nearest integer to x c, r = x c - n in [-1/2,
+/// 1/2], and p(r) = 1 + r q(r) the minimax polynomial for the relative error (Remez; 9.2e-8 at degree 5, 2e-9 at degree
+/// 6, 3.4e-18 at degree 11). p(0) = 1 makes the online softmax's correction exact when the maximum did not change. x c
+/// itself is not rounded.
+template <class T, bool kNatural, bool kFinite>
+HWY_INLINE Vec<T> power(Vec<T> x) {
+  constexpr int kBias = std::numeric_limits<T>::max_exponent - 1, kMantissa = std::numeric_limits<T>::digits - 1;
+  const Vec<T> c = set(T(1.4426950408889634074));
+  const auto series = [&](Vec<T> n) HWY_ATTR {
+    const Vec<T> r = kNatural ? hn::MulSub(x, c, n) : hn::Sub(x, n);
+    if constexpr (sizeof(T) == 8) {
+      constexpr T kC[] = {1.0,
+                          0.6931471805599453,
+                          0.2402265069591013,
+                          0.055504108664820084,
+                          0.00961812910759412,
+                          0.001333355814677462,
+                          0.0001540353045711209,
+                          1.5252733493127489e-05,
+                          1.3215435282308488e-06,
+                          1.0178199571842138e-07,
+                          7.073783248503134e-09,
+                          4.434771298200377e-10};
+      return polynomial(r, kC);
+    } else if constexpr (kNatural) {  // a backward's weights differ from the forward's by no more than roundings
+      constexpr T kC[] = {1.0f,
+                          0.6931472028550589f,
+                          0.24022647913605372f,
+                          0.055503324711342436f,
+                          0.00961843736047314f,
+                          0.0013398874411849723f,
+                          0.00015353361139748472f};
+      return polynomial(r, kC);
+    } else {
+      constexpr T kC[] = {1.0f,
+                          0.693146977598992f,
+                          0.2402224208537671f,
+                          0.055507337434700856f,
+                          0.009671512639956454f,
+                          0.0013264727140072014f};
+      return polynomial(r, kC);
     }
-    Vec<float> p = set(0.0013264727140072014f);
-    p = hn::MulAdd(p, r, set(0.009671512639956454f));
-    p = hn::MulAdd(p, r, set(0.055507337434700856f));
-    p = hn::MulAdd(p, r, set(0.2402224208537671f));
-    p = hn::MulAdd(p, r, set(0.693146977598992f));
-    return hn::MulAdd(p, r, set(1.0f));
   };
 #if HWY_TARGET == HWY_AVX3
   // -infinity - (-infinity) would be NaN. The guard is a maximum: the multipliers' pipes do not take part in it, as
-  // they would in a comparison.
-  if constexpr (!kFinite) x = hn::Max(set(-200.0f), x);  // NaN stays: maxps returns its second operand if either is
-  const Vec<float> n = hn::Round(kNatural ? hn::Mul(x, c) : x);
-  return Vec<float>{_mm512_scalef_ps(polynomial(rest(n)).raw, n.raw)};
+  // they would in a comparison. NaN stays: maxps returns its second operand if either is.
+  if constexpr (!kFinite) x = hn::Max(set(T(-2 * kBias)), x);
+  const Vec<T> n = hn::Round(kNatural ? hn::Mul(x, c) : x), p = series(n);
+  if constexpr (sizeof(T) == 4) {
+    return Vec<T>{_mm512_scalef_ps(p.raw, n.raw)};
+  } else {
+    return Vec<T>{_mm512_scalef_pd(p.raw, n.raw)};
+  }
 #else
-  // Adding 1.5 * 2^23 + 127 rounds to an integer and leaves n + 127, the exponent of 2^n, in the lowest bits. The
-  // factor is 0 at n = -127 and infinite at n = 128.
-  x = kNatural ? clamp_keep_nan(x, -88.1f, 88.73f) : clamp_keep_nan(x, -127.0f, 128.0f);
-  const Vec<float> magic = set(12582912.0f + 127.0f);
-  const Vec<float> t = kNatural ? hn::MulAdd(x, c, magic) : hn::Add(x, magic), n = hn::Sub(t, magic);
-  const hn::RebindToUnsigned<Lanes<float>> bits;
-  const Vec<float> factor = hn::BitCast(Lanes<float>(), hn::ShiftLeft<23>(hn::BitCast(bits, t)));
-  return hn::Mul(polynomial(rest(n)), factor);
-#endif
-}
-template <bool kNatural, bool kFinite>
-HWY_INLINE Vec<double> power(Vec<double> x) {
-  const Vec<double> c = set(1.4426950408889634074);
-  const auto rest = [&](Vec<double> n) HWY_ATTR { return kNatural ? hn::MulSub(x, c, n) : hn::Sub(x, n); };
-  const auto polynomial = [](Vec<double> r) HWY_ATTR {
-    Vec<double> p = set(4.434771298200377e-10);
-    p = hn::MulAdd(p, r, set(7.073783248503134e-09));
-    p = hn::MulAdd(p, r, set(1.0178199571842138e-07));
-    p = hn::MulAdd(p, r, set(1.3215435282308488e-06));
-    p = hn::MulAdd(p, r, set(1.5252733493127489e-05));
-    p = hn::MulAdd(p, r, set(0.0001540353045711209));
-    p = hn::MulAdd(p, r, set(0.001333355814677462));
-    p = hn::MulAdd(p, r, set(0.00961812910759412));
-    p = hn::MulAdd(p, r, set(0.055504108664820084));
-    p = hn::MulAdd(p, r, set(0.2402265069591013));
-    p = hn::MulAdd(p, r, set(0.6931471805599453));
-    return hn::MulAdd(p, r, set(1.0));
-  };
-#if HWY_TARGET == HWY_AVX3
-  x = hn::Max(set(-1100.0), x);
-  const Vec<double> n = hn::Round(kNatural ? hn::Mul(x, c) : x);
-  return Vec<double>{_mm512_scalef_pd(polynomial(rest(n)).raw, n.raw)};
-#else
-  x = kNatural ? clamp_keep_nan(x, -709.2, 709.79) : clamp_keep_nan(x, -1023.0, 1024.0);
-  const Vec<double> magic = set(6755399441055744.0 + 1023.0);
-  const Vec<double> t = kNatural ? hn::MulAdd(x, c, magic) : hn::Add(x, magic), n = hn::Sub(t, magic);
-  const hn::RebindToUnsigned<Lanes<double>> bits;
-  const Vec<double> factor = hn::BitCast(Lanes<double>(), hn::ShiftLeft<52>(hn::BitCast(bits, t)));
-  return hn::Mul(polynomial(rest(n)), factor);
+  // Adding 1.5 * 2^kMantissa + kBias rounds to an integer and leaves n + kBias, the exponent of 2^n, in the lowest
+  // bits. The factor is 0 at n = -kBias and infinite at n = kBias + 1.
+  constexpr double kUnit = kNatural ? 0.69314718055994530942 : 1, kMore = kNatural ? 0.01 : 0;
+  x = clamp_keep_nan(x, T(-(kBias + 10 * kMore) * kUnit), T((kBias + 1 + kMore) * kUnit));
+  const Vec<T> magic = set(T(std::int64_t(3) << (kMantissa - 1)) + T(kBias));
+  const Vec<T> t = kNatural ? hn::MulAdd(x, c, magic) : hn::Add(x, magic), n = hn::Sub(t, magic);
+  const hn::RebindToUnsigned<Lanes<T>> bits;
+  const Vec<T> factor = hn::BitCast(Lanes<T>(), hn::ShiftLeft<kMantissa>(hn::BitCast(bits, t)));
+  return hn::Mul(series(n), factor);
 #endif
 }
 
 /// 2^x, relative error at most 2e-7 (float) and 1e-15 (double). Exactly 1 at 0; exactly 0 at -infinity and wherever the
 /// result would lie below the normal numbers by more than the target's rounding; NaN stays NaN.
-HWY_INLINE Vec<float> exp2(Vec<float> x) { return power<false, false>(x); }
-HWY_INLINE Vec<double> exp2(Vec<double> x) { return power<false, false>(x); }
+HWY_INLINE Vec<float> exp2(Vec<float> x) { return power<float, false, false>(x); }
+HWY_INLINE Vec<double> exp2(Vec<double> x) { return power<double, false, false>(x); }
 /// The same where x is known to be finite or NaN (-infinity gives NaN on AVX-512).
-HWY_INLINE Vec<float> exp2_of_finite(Vec<float> x) { return power<false, true>(x); }
-HWY_INLINE Vec<double> exp2_of_finite(Vec<double> x) { return power<false, true>(x); }
+HWY_INLINE Vec<float> exp2_of_finite(Vec<float> x) { return power<float, false, true>(x); }
+HWY_INLINE Vec<double> exp2_of_finite(Vec<double> x) { return exp2(x); }
 /// e^x alike, for differences of logits, relative error at most 1.2e-7 (float) but for that of log2 e, 1.4e-8 |x|,
 /// which is the same in the forward and the backward pass: sums that cancel there, the gradients of a bias's own terms,
 /// are twice as good as by exp2(). (Without a multiply-add x c is rounded after all: 7.5e-8 |x|.)
-HWY_INLINE Vec<float> exp_of_difference(Vec<float> x) { return power<true, false>(x); }
-HWY_INLINE Vec<double> exp_of_difference(Vec<double> x) { return power<true, false>(x); }
+HWY_INLINE Vec<float> exp_of_difference(Vec<float> x) { return power<float, true, false>(x); }
+HWY_INLINE Vec<double> exp_of_difference(Vec<double> x) { return power<double, true, false>(x); }
 
 /// Natural logarithm of positive normal numbers, relative error at most 3e-7 (float) and 1e-15 (double) away from 1;
 /// infinity and NaN stay what they are. x = 2^e m with m in [sqrt(1/2), sqrt(2)), and with s = (m - 1) / (m + 1):
