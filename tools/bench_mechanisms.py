@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What each mechanism costs over the plain path, from the rows of stages_bench: a table, a picture, and the table in
 docs/mechanisms.md and docs/mechanisms.zh.md, between the lines <!-- costs --> and <!-- costs end -->. Of a run with peers
-also how many times its time PyTorch takes, between <!-- peers --> and <!-- peers end -->; --fill fills what it has rows for.
+how many times its time PyTorch takes instead, between <!-- peers --> and <!-- peers end -->.
 
 A mask that shows a share of the pairs is read against that share: its figure is time over (plain's time times the share).
 Beside it stands the share of the pairs that its tiles hold. Why a figure is above 1.10 stands in mechanism_costs.json:
@@ -94,17 +94,16 @@ def peer_table(rows: list, index: int = 0) -> str:
 
 
 def fill(rows: list, root: Path) -> None:
-    """The tables of the pages that there are rows for."""
+    """The table of the pages that the rows are for: those of a run with peers, or costs."""
     for name, heads in PAGES.items():
         page = root / name
         text = page.read_text(encoding="utf-8")
-        for mark, made in (("costs", table(rows, heads)), ("peers", peer_table(rows, heads[0]))):
-            part = re.compile(rf"(<!-- {mark} -->\n)(.*?)(<!-- {mark} end -->)", re.S)
-            if not part.search(text):
-                raise SystemExit(f"bench_mechanisms: {name} with <!-- {mark} --> and <!-- {mark} end -->, found none")
-            wanted = made and (mark == "peers" or not any(r.get("ratio") for r in rows))
-            text = part.sub(lambda m: m[1] + made + m[3], text) if wanted else text
-        page.write_text(text, encoding="utf-8")
+        against = peer_table(rows, heads[0])
+        mark, made = ("peers", against) if against else ("costs", table(rows, heads))
+        part = re.compile(rf"(<!-- {mark} -->\n)(.*?)(<!-- {mark} end -->)", re.S)
+        if not part.search(text):
+            raise SystemExit(f"bench_mechanisms: {name} with <!-- {mark} --> and <!-- {mark} end -->, found none")
+        page.write_text(part.sub(lambda m: m[1] + made + m[3], text), encoding="utf-8")
 
 
 def picture(result: dict, path: Path) -> Path:

@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 
 import protocol
+from pytorch_form import scaled
+from pytorch_masks import distances
 from pytorch_mechanisms import MECHANISMS, way_of
 from pytorch_models import step_way
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WINDOW = 255  # keys before the query's own, as in the rows of attention_bench
 CAP = 30.0
-HIDDEN = 64
 
 
 def arrays(row: dict, grad: bool):
@@ -35,7 +36,7 @@ def hidden_later(queries: int, keys: int) -> torch.Tensor:
 
 
 def plain_form(q, k, v, change, causal: bool):
-    logits = change(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]))
+    logits = change(scaled(q, k))
     if causal:
         logits = logits.masked_fill(hidden_later(*logits.shape[-2:]), -math.inf)
     return torch.softmax(logits, -1) @ v
@@ -43,7 +44,7 @@ def plain_form(q, k, v, change, causal: bool):
 
 def plain_form_told(q, k, v):
     """With the entropy, the variance and the extremes of each row's logits."""
-    logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    logits = scaled(q, k)
     logs = torch.log_softmax(logits, -1)
     weights = logs.exp()
     mean = (weights * logits).sum(-1, keepdim=True)
@@ -54,7 +55,7 @@ def plain_form_told(q, k, v):
 def attention(row: dict, grad: bool):
     """The forward call of the row and the tensors that learn."""
     q, k, v = arrays(row, grad)
-    heads, tokens, keys, width = q.shape[1], q.shape[2], k.shape[2], q.shape[3]
+    heads, tokens, keys = q.shape[1], q.shape[2], k.shape[2]
     sdpa = F.scaled_dot_product_attention
     variant, causal = row["variant"], row["causal"]
     learns = [q, k, v]
@@ -65,7 +66,7 @@ def attention(row: dict, grad: bool):
         return lambda: sdpa(q, k, v, is_causal=causal, enable_gqa=True), learns
     if variant == "dropout":
         return lambda: sdpa(q, k, v, is_causal=causal, dropout_p=0.1), learns
-    distance = torch.arange(tokens)[:, None] - torch.arange(keys)[None, :]
+    distance = distances(tokens, keys)
     if variant == "dense_bias":
         bias = torch.randn(1, heads, tokens, keys, requires_grad=grad)
         return lambda: sdpa(q, k, v, attn_mask=bias), learns + [bias]
@@ -86,20 +87,11 @@ def attention(row: dict, grad: bool):
         sink = torch.zeros(heads, 1, 1, requires_grad=grad)
 
         def with_sink():
-            logits = q @ k.transpose(-1, -2) / math.sqrt(width)
+            logits = scaled(q, k)
             logits = torch.cat([logits, sink.expand(*logits.shape[:-1], 1)], -1)
             return torch.softmax(logits, -1)[..., :-1] @ v
 
         return with_sink, learns + [sink]
-    if variant == "additive":
-        query_weight, key_weight, weight = (
-            (torch.randn(*s) / 8).requires_grad_(grad) for s in ((width, HIDDEN), (width, HIDDEN), (HIDDEN,)))
-
-        def additive():
-            hidden = torch.tanh((q @ query_weight)[..., :, None, :] + (k @ key_weight)[..., None, :, :])
-            return torch.softmax(hidden @ weight, -1) @ v
-
-        return additive, learns + [query_weight, key_weight, weight]
     if variant in MECHANISMS:
         call, more = MECHANISMS[variant](q, k, v, grad)
         return call, learns + more
@@ -167,8 +159,7 @@ def ways(row: dict) -> list:
 KNOWN = {
     "plain": "PyTorch", "growth": "PyTorch", "grouped": "PyTorch", "dropout": "PyTorch", "dense_bias": "PyTorch",
     "window": "PyTorch, mask stored", "alibi": "PyTorch, bias stored", "soft_cap": "PyTorch, plain form",
-    "sink": "PyTorch, plain form", "additive": "PyTorch, plain form",
-    "alibi_dropout": "PyTorch, bias stored", "statistics": "PyTorch, plain form",
+    "sink": "PyTorch, plain form", "alibi_dropout": "PyTorch, bias stored", "statistics": "PyTorch, plain form",
 } | {name: way_of(name) for name in MECHANISMS}
 
 if __name__ == "__main__":

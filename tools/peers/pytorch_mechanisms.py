@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from pytorch_biases import BIASES
-from pytorch_form import learned, scaled, random_numbers, with_logits, with_weights
+from pytorch_form import learned, random_numbers, scaled, with_logits, with_weights
 from pytorch_masks import MASKS
 
 try:
@@ -112,7 +112,8 @@ def location(q, k, grad):
 
 
 def of_hidden_units(with_bias: bool):
-    """tanh of two linear maps, and of a bias, then one number a pair: concat (Luong's), and an MLP of one layer."""
+    """tanh of two linear maps, and of a bias, then one number a pair: additive (Bahdanau's), concat (Luong's) and an MLP of
+    one layer."""
     def change(q, k, grad):
         width = q.shape[-1]
         learns = [random_numbers(grad, *s) for s in ((width, HIDDEN), (width, HIDDEN), (HIDDEN,))]
@@ -163,7 +164,8 @@ MECHANISMS = MASKS | {name: with_logits(change) for name, change in BIASES.items
     "bilinear": with_logits(bilinear), "cosine": with_logits(cosine), "qk_norm": with_logits(qk_norm),
     "squared_distance": with_logits(lambda q, k, grad: (lambda: -torch.cdist(q, k).square(), [])),
     "gaussian": with_logits(gaussian), "location": with_logits(location),
-    "concat": with_logits(of_hidden_units(False)), "mlp": with_logits(of_hidden_units(True)),
+    "additive": with_logits(of_hidden_units(False)), "concat": with_logits(of_hidden_units(False)),
+    "mlp": with_logits(of_hidden_units(True)),
     "sigmoid": with_weights(torch.sigmoid), "softmax_off_by_one": with_weights(off_by_one),
     "sparsemax": with_weights(sparsemax), "hard": with_weights(straight_through),
     "relu": with_weights(lambda s: torch.relu(s) / s.shape[-1]),
